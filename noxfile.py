@@ -1,0 +1,104 @@
+"""Every command of the project, each in an environment of its own: `nox -s NAME -- arguments`.
+
+Without a name: lint, typing, and the tests on every supported Python that is installed.
+"""
+
+import os
+from pathlib import Path
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+HERE = Path(__file__).parent
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "typing", "tests"]
+# CI=true would turn it on, and not every machine has every Python; .ci/run sees to it that tests were run.
+nox.options.error_on_missing_interpreters = False
+# A Python that is not installed is skipped, not looked for on the network.
+nox.options.download_python = "never"
+
+
+def switch_on_pyenv() -> None:
+    """Make pyenv's commands work for each supported Python it has; those of versions not switched on fail."""
+    root = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    versions = [path.name for python in PYTHONS for path in sorted(root.glob(f"versions/{python}.*"))[-1:]]
+    if versions:
+        os.environ.setdefault("PYENV_VERSION", ":".join(versions))
+
+
+switch_on_pyenv()
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the wheel, which is what users get, with all extras and the dependency groups."""
+    session.install(".[all]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+def run_pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest and leave a JUnit file for .ci/run."""
+    session.run("python", "-m", "pytest", f"--junit-xml=test-results/{session.name}.xml", *arguments, *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests against the built wheel, in two processes."""
+    install(session, "test")
+    run_pytest(session, "--numprocesses=2")
+
+
+@nox.session(python=PYTHONS[0], venv_backend="uv")
+def tests_lowest(session: nox.Session) -> None:
+    """Run the tests on the oldest Python with the lowest versions that pyproject.toml allows."""
+    session.install("--resolution=lowest-direct", "-r", "pyproject.toml", "--all-extras", "--group=test")
+    session.install("--no-deps", ".")
+    run_pytest(session, "--numprocesses=2")
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Kill syncs a thousand times per backend; takes long."""
+    install(session, "test")
+    run_pytest(session, "-m", "crash", "--timeout=7200")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure the coverage of the tests, with branches."""
+    install(session, "test")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show a sync that is killed three times and loses nothing."""
+    session.install(".")
+    session.run("python", "examples/demo.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run all benchmarks, or those whose files are given."""
+    install(session, "test")
+    for script in session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py")):
+        session.run("python", script, env={"PYTHONPATH": str(HERE / "tests")})
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types."""
+    install(session, "typing")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
