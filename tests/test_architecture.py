@@ -1,0 +1,252 @@
+"""A module imports only modules below it, and optional packages only where they are needed.
+
+`MODULES` is the architecture, from the bottom to the top: a module may import those above it in this table, as far as
+`MAY_USE` lets its part. A new module of the core gets one line; one in an adapter's folder needs none.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+# Found, not imported: the rules are about the text.
+SPEC = find_spec("resumable_sync")
+assert SPEC is not None
+assert SPEC.origin is not None
+ROOT = Path(SPEC.origin).parent
+MAX_LINES = 450
+
+MODULES = {
+    "_errors": "contract",
+    "_cursor": "contract",
+    "_model": "contract",
+    "_events": "contract",
+    "_protocols": "contract",
+    "_validate": "shared",
+    "_bases": "shared",
+    "_sinks": "shared",
+    "_database": "adapter",
+    "_host": "engine",
+    "_prefetch": "engine",
+    "_retry": "engine",
+    "_restart": "engine",
+    "_stop": "engine",
+    "_observers": "engine",
+    "_options": "engine",
+    "_lease": "engine",
+    "_reader": "engine",
+    "_pages": "engine",
+    "_count": "engine",
+    "_acquire": "engine",
+    "_checkpoint": "engine",
+    "_dead_letters": "engine",
+    "_start": "engine",
+    "_deliver": "engine",
+    "_session": "engine",
+    "_replay": "engine",
+    "_engine": "engine",
+}
+
+# The modules of a folder may use what stands beside them with an underscore, and nothing of another folder.
+FOLDERS = {
+    "connectors": "adapter",
+    "sinks": "adapter",
+    "stores": "adapter",
+    "observers": "adapter",
+    "testing": "testing",
+}
+
+MAY_USE = {
+    "contract": {"contract"},
+    "shared": {"contract", "shared"},
+    "engine": {"contract", "shared", "engine"},
+    "adapter": {"contract", "shared", "adapter"},
+    # As far as it loads neither SQLAlchemy nor an extra, which test_package.py sees to.
+    "facade": {"contract", "shared", "engine", "adapter"},
+    "testing": {"contract", "shared", "engine", "adapter", "facade"},
+}
+
+# Imports that go upwards, each inside a function, with the reason.
+DEFERRED: dict[tuple[str, str], str] = {}
+
+# What is not of the standard library, and who may import it; a folder stands for its modules. An optional package
+# belongs to the modules that need it.
+PACKAGES = {
+    "attrs": {"*"},
+    "typing_extensions": {"*"},
+    "stamina": {"_retry"},
+    "sqlalchemy": {"_database", "connectors", "sinks", "stores", "testing"},
+    "pytest": {"testing"},
+}
+
+
+class Import(NamedTuple):
+    target: str
+    line: int
+    in_function: bool
+    for_types: bool
+
+
+def imports(node: ast.AST, *, in_function: bool = False, for_types: bool = False) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, child.lineno, in_function, for_types)
+        elif isinstance(child, ast.ImportFrom):
+            yield Import("." * child.level + (child.module or ""), child.lineno, in_function, for_types)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            yield from imports(ast.Module(child.body, []), in_function=in_function, for_types=True)
+            yield from imports(ast.Module(child.orelse, []), in_function=in_function, for_types=for_types)
+        else:
+            deeper = in_function or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from imports(child, in_function=deeper, for_types=for_types)
+
+
+def part_of(module: str) -> str | None:
+    return "facade" if not module else part_of_folder(module) or MODULES.get(module)
+
+
+def part_of_folder(module: str) -> str | None:
+    return FOLDERS.get(module.partition(".")[0])
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {name_of(path): path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.py"))}
+
+
+def problems(module: str, source: str) -> list[str]:
+    found = []
+    for entry in imports(ast.parse(source)):
+        head, _, rest = entry.target.partition(".")
+        if not head:
+            problem: str | None = "is relative; write the full name"
+        elif head == "resumable_sync":
+            problem = own_problem(module, rest, entry)
+        else:
+            problem = package_problem(module, head, entry)
+        if problem is not None:
+            found.append(f"line {entry.line}: {entry.target} {problem}")
+    return found
+
+
+def own_problem(module: str, target: str, entry: Import) -> str | None:
+    part, target_part = part_of(module), part_of(target)
+    if part is None or target_part is None:
+        return "has no line in MODULES"
+    if (module, target) in DEFERRED:
+        return None if entry.in_function or entry.for_types else "may be imported inside a function only"
+    if target_part not in MAY_USE[part]:
+        return f"is of the part {target_part!r}, which {part!r} may not use"
+    return folder_problem(module, target) if part_of_folder(target) else order_problem(module, target)
+
+
+def folder_problem(module: str, target: str) -> str | None:
+    if part_of_folder(module) is None or part_of(module) == "testing":
+        return None if part_of(module) in {"facade", "testing"} else f"is above {module}"
+    folder, _, name = target.partition(".")
+    if folder != module.partition(".")[0]:
+        return "is in the folder of another port"
+    if module == folder or name.startswith("_"):
+        return None
+    return "is another adapter; what both need goes into a module with an underscore"
+
+
+def order_problem(module: str, target: str) -> str | None:
+    order = list(MODULES)
+    if module in MODULES and order.index(target) >= order.index(module):
+        return f"is not below {module}"
+    return None
+
+
+def package_problem(module: str, package: str, entry: Import) -> str | None:
+    if package in sys.stdlib_module_names:
+        return None
+    owners = PACKAGES.get(package)
+    if owners is None:
+        return "has no line in PACKAGES"
+    if owners & {"*", module, module.partition(".")[0]}:
+        return None
+    if entry.for_types and package == "sqlalchemy":
+        return None
+    return f"may be imported only in {', '.join(sorted(owners))}"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_has_its_place(module: str) -> None:
+    assert part_of(module) is not None, f"give {module} its line in MODULES, above the modules that import it"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_imports_only_what_its_place_allows(module: str) -> None:
+    assert problems(module, SOURCES[module]) == []
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_file_is_long(module: str) -> None:
+    assert SOURCES[module].count("\n") <= MAX_LINES
+
+
+def test_every_line_names_a_module() -> None:
+    assert [module for module in MODULES if module not in SOURCES] == []
+    assert [folder for folder in FOLDERS if folder not in SOURCES] == []
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {
+        module: {entry.target.partition(".")[2] for entry in imports(ast.parse(source)) if not entry.in_function}
+        for module, source in SOURCES.items()
+    }
+    TopologicalSorter({module: targets & set(SOURCES) for module, targets in graph.items()}).prepare()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("_model", "from resumable_sync._errors import StoreError"),
+        ("_model", "if TYPE_CHECKING:\n    from sqlalchemy import Connection"),
+        ("stores.sql", "from resumable_sync.stores._leases import Grant"),
+        ("stores.sql", "import sqlalchemy.dialects.sqlite"),
+        ("testing.suites", "from resumable_sync import run_full_sync"),
+        ("testing.suites", "from resumable_sync.stores.memory import MemoryJobStore"),
+        ("", "from resumable_sync.stores.memory import MemoryJobStore"),
+        ("stores", "from resumable_sync.stores.memory import MemoryJobStore"),
+    ],
+)
+def test_an_import_downwards_is_allowed(module: str, source: str) -> None:
+    assert problems(module, source) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("_cursor", "from resumable_sync._model import Job"),
+        ("_cursor", "def f():\n    from resumable_sync._model import Job"),
+        ("_cursor", "if TYPE_CHECKING:\n    from resumable_sync._model import Job"),
+        ("_cursor", "from ._errors import CursorError"),
+        ("_session", "from resumable_sync import Job"),
+        ("_session", "from resumable_sync._unheard_of import thing"),
+        ("_session", "from resumable_sync.stores.sql import SQLJobStore"),
+        ("_session", "from resumable_sync._database import make_engine"),
+        ("_session", "from sqlalchemy import text"),
+        ("_session", "def f():\n    import sqlalchemy.orm"),
+        ("_session", "try:\n    import numpy\nexcept ImportError:\n    pass"),
+        ("stores.sql", "from resumable_sync._session import Session"),
+        ("stores.sql", "from resumable_sync.sinks.sql import SQLSink"),
+        ("stores.sql", "from resumable_sync.stores.memory import MemoryJobStore"),
+        ("", "from resumable_sync.testing import JobStoreSuite"),
+        ("", "import sqlalchemy"),
+        ("stores.sql", "from resumable_sync.testing import JobStoreSuite"),
+        ("stores.sql", "import psycopg"),
+    ],
+)
+def test_any_other_import_is_found(module: str, source: str) -> None:
+    assert len(problems(module, source)) == 1

@@ -1,0 +1,56 @@
+"""What is installed is what is promised: types, version, and an import that loads nothing heavy."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import resumable_sync
+
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"
+
+
+def python(code: str) -> str:
+    # The package is found by the child as it was found here.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def test_the_import_loads_neither_sqlalchemy_nor_an_extra() -> None:
+    loaded = python("import resumable_sync, sys; print(*{name.partition('.')[0] for name in sys.modules})").split()
+    assert "resumable_sync" in loaded
+    assert {"sqlalchemy", "stamina", "tenacity", "psycopg", "pymysql", "pytest"}.isdisjoint(loaded)
+
+
+def test_every_public_name_is_there() -> None:
+    assert [name for name in resumable_sync.__all__ if not hasattr(resumable_sync, name)] == []
+    assert sorted(set(resumable_sync.__all__)) == sorted(resumable_sync.__all__)
+
+
+def distribution() -> metadata.Distribution:
+    try:
+        return metadata.distribution("resumable_sync")
+    except metadata.PackageNotFoundError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("resumable_sync is not installed, it is run from the source folder")
+
+
+def test_the_wheel_is_typed() -> None:
+    assert (Path(resumable_sync.__file__).parent / "py.typed").exists()
+    assert any(path.match("py.typed") for path in distribution().files or [])
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    assert distribution().version == project["version"]
+
+
+def test_the_wheel_is_tested_and_not_the_source_folder() -> None:
+    distribution()
+    assert not Path(resumable_sync.__file__).is_relative_to(PROJECT.parent / "src")
