@@ -1,0 +1,113 @@
+"""Resumable batched extraction: a full sync that survives being killed.
+
+`run_full_sync` copies what a connector reads into a sink, batch by batch, and goes on exactly where it stopped when it
+is called again after any death. Connectors live in `resumable_sync.connectors`, sinks in `resumable_sync.sinks`, job
+stores in `resumable_sync.stores`; conformance suites for your own in `resumable_sync.testing`.
+"""
+
+from resumable_sync._bases import KeysetConnector, OffsetConnector, TokenConnector
+from resumable_sync._engine import FullSync, plan_full_sync, run_full_sync
+from resumable_sync._errors import (
+    ConfigurationError,
+    CrashLoopError,
+    CursorError,
+    JobHeldError,
+    LeaseLostError,
+    MissingExtraError,
+    ResumableSyncError,
+    SourceChangedError,
+    StateCorruptError,
+    StoreError,
+    TransientError,
+)
+from resumable_sync._events import BatchCommitted, Event, RecordRefused, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._model import (
+    Batch,
+    Checkpoint,
+    Cursor,
+    DeadLetter,
+    Guarantee,
+    Job,
+    JobStatus,
+    Lease,
+    Page,
+    Plan,
+    SyncResult,
+)
+from resumable_sync._protocols import (
+    CheckpointingSink,
+    Column,
+    Connector,
+    DeadLetterStore,
+    DescribingConnector,
+    JobStore,
+    Observer,
+    PreparingSink,
+    SeekableConnector,
+    Sink,
+    SplittableConnector,
+    StoreTransaction,
+    TransactionalJobStore,
+)
+from resumable_sync._replay import replay_dead_letters
+from resumable_sync._retry import Retry
+from resumable_sync._sinks import transactional
+from resumable_sync.stores.memory import MemoryJobStore
+from resumable_sync.stores.single_worker import SingleWorkerJobStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "BatchCommitted",
+    "Checkpoint",
+    "CheckpointingSink",
+    "Column",
+    "ConfigurationError",
+    "Connector",
+    "CrashLoopError",
+    "Cursor",
+    "CursorError",
+    "DeadLetter",
+    "DeadLetterStore",
+    "DescribingConnector",
+    "Event",
+    "FullSync",
+    "Guarantee",
+    "Job",
+    "JobHeldError",
+    "JobStatus",
+    "JobStore",
+    "KeysetConnector",
+    "Lease",
+    "LeaseLostError",
+    "MemoryJobStore",
+    "MissingExtraError",
+    "Observer",
+    "OffsetConnector",
+    "Page",
+    "Plan",
+    "PreparingSink",
+    "RecordRefused",
+    "ResumableSyncError",
+    "Retry",
+    "SeekableConnector",
+    "SingleWorkerJobStore",
+    "Sink",
+    "SourceChangedError",
+    "SplittableConnector",
+    "StateCorruptError",
+    "StoreError",
+    "StoreTransaction",
+    "SyncFinished",
+    "SyncResult",
+    "SyncStarted",
+    "TokenConnector",
+    "TransactionalJobStore",
+    "TransientError",
+    "TryFailed",
+    "plan_full_sync",
+    "replay_dead_letters",
+    "run_full_sync",
+    "transactional",
+]

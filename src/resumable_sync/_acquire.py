@@ -1,0 +1,148 @@
+"""Getting a job to work on: look, decide, acquire the lease, look again."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import attrs
+
+from resumable_sync._errors import JobHeldError, LeaseLostError, ResumableSyncError, describe_error
+from resumable_sync._host import new_owner, owner_gone
+from resumable_sync._model import Job, Lease
+from resumable_sync._protocols import JobStore
+from resumable_sync._restart import Decision, IfHeld, Rules, decide
+from resumable_sync._retry import Retrier
+from resumable_sync._stop import Stop
+
+__all__ = ["Granted", "acquire", "look", "utc_now"]
+
+logger = logging.getLogger("resumable_sync")
+
+WAIT_SECONDS = 0.5
+"""How often a held job is looked at with `if_held="wait"`."""
+
+MAX_RACES = 20
+"""How often somebody else may be faster between the look and the grant before the call gives up."""
+
+
+@attrs.frozen(kw_only=True)
+class Granted:
+    """What came of trying to get a job.
+
+    Attributes:
+        job: As stored, without its lease; None if it is new.
+        decision: What to do with it.
+        lease: The lease; None where there is nothing to do.
+    """
+
+    job: Job | None
+    decision: Decision
+    lease: Lease | None
+
+
+def utc_now() -> datetime:
+    """Give the time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def look(store: JobStore, job_id: str, rules: Rules, retrier: Retrier) -> tuple[Job | None, Decision]:
+    """Give the job as stored and what to do with it; changes nothing."""
+    job = retrier.call("load", store.load, job_id)
+    gone = job is not None and job.lease is not None and owner_gone(job.lease.owner)
+    return job, decide(job, rules, now=utc_now(), owner_gone=gone)
+
+
+def acquire(
+    store: JobStore,
+    job_id: str,
+    rules: Rules,
+    *,
+    ttl: float,
+    if_held: IfHeld,
+    retrier: Retrier,
+    stop: Stop,
+    on_wait: Callable[[], object] = lambda: None,
+) -> Granted:
+    """Get the lease of a job, unless there is nothing to do.
+
+    The decision is made on what `load` shows, then again once the lease is ours, because another attempt may have
+    finished in between.
+
+    Raises:
+        JobHeldError: If the lease is held and `if_held` is "raise".
+        SourceChangedError: If the fingerprint differs and a change was not allowed.
+        CrashLoopError: If too many attempts died in a row.
+    """
+    first, decision = look(store, job_id, rules, retrier)
+    job, owner, races = first, new_owner(), 0
+    while True:
+        if decision.action == "held" and if_held == "wait":
+            on_wait()
+            if stop.wait(WAIT_SECONDS):
+                return Granted(job=job, decision=decision, lease=None)
+            job, decision = look(store, job_id, rules, retrier)
+            decision = _again(job, decision, rules, first)
+            continue
+        if decision.action == "refuse" or (decision.action == "held" and if_held == "raise"):
+            raise decision.error or AssertionError(decision)
+        if decision.action in ("skip", "held"):
+            return Granted(job=job, decision=decision, lease=None)
+        try:
+            lease = retrier.call("acquire", _acquire, store, job_id, owner, ttl, decision.replacing)
+        except JobHeldError as error:
+            races += 1
+            if races >= MAX_RACES:
+                error.job_id = error.job_id or job_id
+                raise
+            job, decision = look(store, job_id, rules, retrier)
+            decision = _again(job, decision, rules, first)
+            continue
+        return _decide_again(store, first, lease, rules, retrier)
+
+
+def _acquire(store: JobStore, job_id: str, owner: str, ttl: float, replacing: int | None) -> Lease:
+    try:
+        return store.acquire(job_id, owner=owner, ttl=ttl, replacing=replacing)
+    except JobHeldError as error:
+        if error.owner != owner:
+            raise
+        return store.acquire(job_id, owner=owner, ttl=ttl)  # the answer to an earlier try was lost
+
+
+def _again(job: Job | None, decision: Decision, rules: Rules, first: Job | None) -> Decision:
+    """Decide on a later look: what finished since the first one is done."""
+    if job is None or job.lease is not None:
+        return decision
+    return decide(job, rules, now=utc_now(), before=_before(first, job))
+
+
+def _decide_again(store: JobStore, first: Job | None, lease: Lease, rules: Rules, retrier: Retrier) -> Granted:
+    try:
+        job = retrier.call("load", store.load, lease.job_id)
+        if job is None:
+            raise LeaseLostError(lease.job_id, lease.fencing_token)
+        job = attrs.evolve(job, lease=None)
+        decision = decide(job, rules, now=utc_now(), before=_before(first, job))
+        if decision.error is not None:
+            raise decision.error
+    except BaseException:
+        give_back(store, lease)
+        raise
+    if decision.action == "skip":
+        give_back(store, lease)
+        return Granted(job=job, decision=decision, lease=None)
+    return Granted(job=job, decision=decision, lease=lease)
+
+
+def _before(first: Job | None, job: Job) -> Job:
+    return Job(id=job.id) if first is None else first
+
+
+def give_back(store: JobStore, lease: Lease) -> None:
+    """Release a lease; that it cannot be released is no reason to fail, it ends by itself."""
+    try:
+        store.release(lease)
+    except LeaseLostError:
+        logger.warning("job %r: the lease was taken over before it could be released", lease.job_id)
+    except ResumableSyncError as error:
+        logger.warning("job %r: the lease could not be released, it ends by itself: %s", lease.job_id, describe_error(error))

@@ -1,0 +1,81 @@
+"""Handing a batch to a sink and moving the checkpoint behind it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from resumable_sync._checkpoint import Checkpoints
+from resumable_sync._dead_letters import Bisection, is_refusal
+from resumable_sync._model import Batch, DeadLetter, Job
+from resumable_sync._protocols import DeadLetterStore, JobStore, Sink, StoreTransaction
+from resumable_sync._retry import Retrier
+from resumable_sync._start import writes_in_transaction
+
+__all__ = ["Delivery"]
+
+After = Callable[[Batch[Any], int], Job]
+"""Gives the job after a batch of which so many records were refused."""
+
+
+class Delivery:
+    """Delivers batches to one sink: in the store's transaction where both can, else the sink first and then the store."""
+
+    def __init__(
+        self, sink: Sink, store: JobStore, checkpoints: Checkpoints, retrier: Retrier, *, keep_refused: bool
+    ) -> None:
+        self._sink = sink
+        self._store = store
+        self._checkpoints = checkpoints
+        self._retrier = retrier
+        self._keep_refused = keep_refused
+        self._together = writes_in_transaction(sink, store)
+
+    def deliver(self, batch: Batch[Any], after: After) -> list[DeadLetter]:
+        """Deliver a batch and save the job after it.
+
+        Returns:
+            The records that were refused and kept as dead letters.
+        """
+        if not self._together:
+            self._retrier.call("write", self._sink.write, batch, None)
+            self._checkpoints.save(after(batch, 0))
+            return []
+        try:
+            self._checkpoints.transact("write", lambda transaction: self._write(transaction, batch, after))
+        except Exception as error:
+            if not self._keep_refused or not is_refusal(error, self._retrier):
+                raise
+        else:
+            return []
+        letters: list[DeadLetter] = []
+        self._checkpoints.transact("write", lambda transaction: self._bisect(transaction, batch, after, letters))
+        return letters
+
+    def complete(self, job: Job) -> None:
+        """Have the sink finish the run and save the job as completed."""
+        if not self._together:
+            self._retrier.call("complete", self._sink.complete, job, None)
+            self._checkpoints.save(job)
+            return
+
+        def work(transaction: StoreTransaction) -> Job:
+            self._sink.complete(job, transaction.connection)
+            return job
+
+        self._checkpoints.transact("complete", work)
+
+    def _write(self, transaction: StoreTransaction, batch: Batch[Any], after: After) -> Job:
+        self._sink.write(batch, transaction.connection)
+        return after(batch, 0)
+
+    def _bisect(
+        self, transaction: StoreTransaction, batch: Batch[Any], after: After, letters: list[DeadLetter]
+    ) -> Job:
+        bisection = Bisection(self._sink, batch, transaction.connection, self._retrier)
+        bisection.write()
+        nothing_ever = bisection.accepted == 0 and self._checkpoints.job.processed_records == 0
+        if bisection.first_error is not None and nothing_ever:
+            raise bisection.first_error  # no such table, say: a failure, not a set of dead letters
+        assert isinstance(self._store, DeadLetterStore)  # noqa: S101 - checked with the options
+        self._store.add_dead_letters(bisection.letters, transaction)
+        letters[:] = bisection.letters
+        return after(batch, len(letters))

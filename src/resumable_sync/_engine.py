@@ -1,0 +1,244 @@
+"""The loop: read a page, write and save it in one transaction, tell the observers, go on."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self
+
+from typing_extensions import TypeVar, Unpack
+
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._model import Batch, Job, Plan, SyncResult
+from resumable_sync._options import SyncOptions, make_options
+from resumable_sync._protocols import Connector, JobStore, Sink
+from resumable_sync._session import Session
+from resumable_sync._sinks import as_sink
+from resumable_sync._validate import check_job_id
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["FullSync", "plan_full_sync", "run_full_sync"]
+
+RecordT = TypeVar("RecordT", default=Any)
+
+
+def run_full_sync(
+    job_id: str,
+    connector: Connector[RecordT],
+    sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
+    *,
+    store: JobStore | None = None,
+    **options: Unpack[SyncOptions],
+) -> SyncResult:
+    """Copy everything a connector reads into a sink; called again after any death, go on exactly where it stopped.
+
+    Each batch is written and its checkpoint saved before the next one is. With a sink that writes in the store's
+    transaction both commit together, and every record arrives exactly once; otherwise at most one batch is
+    delivered again per death.
+
+    Args:
+        job_id: Names the sync: 1 to 255 characters. The same id finds the same checkpoint.
+        connector: Where records come from.
+        sink: Where batches go: a `Sink`, or any function of a batch.
+        store: Where the job is kept. None: `SQLJobStore()` on the URL in `RESUMABLE_SYNC_STORE`, by default the SQLite
+            file `resumable_sync.db` in the working directory.
+        batch_size: Most records per batch, at least 1 (default 1,000). May differ from call to call.
+        count: Whether to count the source beside the first batches (default True).
+        if_completed: What to do with a finished job: "rerun" (default) or "skip".
+        if_held: What to do while another attempt works: "raise" (default), "skip" or "wait".
+        if_changed: What to do when the source is not the one of the checkpoint: "raise" (default), "rerun" or "resume".
+        resume_within: Seconds; an older checkpoint starts a new run. None (default): any age.
+        on_refused: What to do with a record the sink refuses for good: "fail" (default) or "dead_letter".
+        retry: How transient errors are tried again (default `Retry()`: five tries, a minute).
+        lease_ttl: Seconds until the lease of a dead process on another host ends, 0.1 or more (default 60).
+        prefetch: Pages to read ahead in a thread of its own (default 1); 0 reads in the calling thread.
+        max_stalled_attempts: How many attempts in a row may die without a checkpoint (default 5).
+        max_runtime: Seconds after which to stop at the next batch. None (default): no limit.
+        max_records: Stop after the batch that brings this attempt to so many records. None (default): no limit.
+        should_stop: Is asked before each batch, and while waiting; True stops.
+        stop_on_signals: Whether SIGTERM and SIGINT stop after the batch in hand (default False; Ctrl-C always does, and
+            then raises KeyboardInterrupt).
+        throttle: Gives the seconds to wait before the next batch.
+        observers: Functions that are called with every event.
+
+    Returns:
+        What was done; `status` is `completed`, `incomplete` or `interrupted`, or that of a job passed over.
+
+    Raises:
+        ConfigurationError: If an argument cannot work; nothing was read or written.
+        JobHeldError: If another live attempt holds the job.
+        SourceChangedError: If the source is not the one of the checkpoint.
+        CrashLoopError: If too many attempts died in a row.
+        LeaseLostError: If this attempt was overtaken while it slept.
+        StoreError: If the store cannot be read or written.
+        Exception: What connector or sink raised, with a note saying how to resume.
+    """
+    with _Run(job_id, connector, sink, store, options) as sync:
+        for batch in sync:
+            sync.deliver(batch)
+    return sync.result
+
+
+def plan_full_sync(
+    job_id: str,
+    connector: Connector[RecordT],
+    sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
+    *,
+    store: JobStore | None = None,
+    **options: Unpack[SyncOptions],
+) -> Plan:
+    """Say what `run_full_sync` would do with the same arguments; no row, table or file is made.
+
+    Raises:
+        ConfigurationError: If an argument cannot work.
+        StoreError: If the store cannot be read.
+    """
+    run = _Run(job_id, connector, sink, store, options)
+    try:
+        return run.plan()
+    finally:
+        run.close_store()
+
+
+class FullSync(Generic[RecordT]):
+    """The loop for code that owns it: iterate over the batches, deliver each, and survive any death.
+
+    A batch counts as delivered when the loop asks for the next one, or when it is given to `commit`. Leaving the
+    loop early interrupts the job; the batch in hand is delivered again at the next start unless it was committed.
+    Takes the arguments of `run_full_sync` but the sink.
+
+    Examples:
+        At least once:
+
+            with FullSync("orders", connector, store=store) as sync:
+                for batch in sync:
+                    load(batch.records)
+
+        Exactly once, in a transaction of your own in the store's database:
+
+            with FullSync("orders", connector, store=store) as sync:
+                for batch in sync:
+                    with engine.begin() as connection:
+                        connection.execute(insert(orders), batch.dicts())
+                        sync.commit(batch, connection)
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        connector: Connector[RecordT],
+        *,
+        store: JobStore | None = None,
+        **options: Unpack[SyncOptions],
+    ) -> None:
+        self._setup(job_id, connector, None, store, options)
+
+    def _setup(
+        self,
+        job_id: str,
+        connector: Connector[RecordT],
+        sink: Sink[RecordT] | None,
+        store: JobStore | None,
+        options: SyncOptions,
+    ) -> None:
+        checked = make_options(check_job_id(job_id), options)
+        self._own_store = _default_store() if store is None else None
+        self._session = Session(job_id, connector, sink, store or self._own_store, checked)
+        self._working: bool | None = None
+
+    def __enter__(self) -> Self:
+        """Decide, acquire the lease and begin.
+
+        Raises:
+            JobHeldError: If another live attempt holds the job; further errors as for `run_full_sync`.
+        """
+        if self._working is not None:
+            msg = "a FullSync serves one attempt; make a new one for the next"
+            raise ConfigurationError(msg)
+        self._working = False
+        try:
+            self._working = self._session.open()
+        except BaseException:
+            self.close_store()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """End the attempt: completed, interrupted or failed; everything it opened is closed."""
+        try:
+            return self._session.close(error) if self._working else False
+        finally:
+            self.close_store()
+
+    def __iter__(self) -> Iterator[Batch[RecordT]]:
+        """Yield the batches from where the job stands; none if there is nothing to do."""
+        if self._working is None:
+            msg = "iterate over a FullSync inside its with block"
+            raise ConfigurationError(msg)
+        while self._working and (batch := self._session.next_batch()) is not None:
+            yield batch
+            del batch  # the page that is read next shall not find this one still in memory
+
+    def commit(self, batch: Batch[RecordT], connection: "Connection | None" = None) -> None:
+        """Move the checkpoint behind a batch.
+
+        Args:
+            batch: The batch that the loop gave last.
+            connection: An open transaction in the store's database, which you commit afterwards: rows and checkpoint
+                then commit together. None: the checkpoint is saved at once.
+
+        Raises:
+            ConfigurationError: If the batch is not the loop's, or the connection leads elsewhere.
+            LeaseLostError: If this attempt was overtaken; roll back.
+        """
+        self._session.accept(batch, connection)
+
+    @property
+    def job(self) -> Job:
+        """The job at the last checkpoint that the store is known to have."""
+        return self._session.job
+
+    @property
+    def result(self) -> SyncResult:
+        """What the attempt did; known when the block has ended.
+
+        Raises:
+            ConfigurationError: If it has not.
+        """
+        if self._session.result is None:
+            msg = "the result of a FullSync is known when its with block has ended"
+            raise ConfigurationError(msg)
+        return self._session.result
+
+    def close_store(self) -> None:
+        """Close the store that was made because none was given."""
+        if self._own_store is not None:
+            self._own_store.close()
+
+
+class _Run(FullSync[RecordT]):
+    """The loop with a sink."""
+
+    def __init__(
+        self,
+        job_id: str,
+        connector: Connector[RecordT],
+        sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
+        store: JobStore | None,
+        options: SyncOptions,
+    ) -> None:
+        self._setup(job_id, connector, as_sink(sink), store, options)
+
+    def plan(self) -> Plan:
+        return self._session.plan()
+
+    def deliver(self, batch: Batch[RecordT]) -> None:
+        self._session.deliver(batch)
+
+
+def _default_store() -> Any:
+    # The one place where the core knows an adapter, and only by name: SQLAlchemy is loaded for those who use it.
+    return importlib.import_module("resumable_sync.stores.sql").SQLJobStore()

@@ -1,0 +1,281 @@
+"""The library's own errors, and what may be said about anybody's error.
+
+    ResumableSyncError
+    |-- ConfigurationError (ValueError)     an argument or a combination that cannot work
+    |-- JobHeldError                        another live attempt has the lease
+    |-- LeaseLostError                      this attempt lost its lease: a zombie
+    |-- SourceChangedError                  the fingerprint differs from the stored one
+    |-- CursorError                         unsupported, not advancing, or expired cursor
+    |-- CrashLoopError                      attempts die one after the other without progress
+    |-- StoreError                          the store could not do what it was asked
+    |   `-- StateCorruptError               a stored job cannot be what the library wrote
+    |-- TransientError                      worth another try
+    `-- MissingExtraError (ImportError)     an optional package is not installed
+
+Every error keeps its facts as fields, pickles, and ends with the remedy.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+__all__ = [
+    "ConfigurationError",
+    "CrashLoopError",
+    "CursorError",
+    "JobHeldError",
+    "LeaseLostError",
+    "MissingExtraError",
+    "ResumableSyncError",
+    "SourceChangedError",
+    "StateCorruptError",
+    "StoreError",
+    "TransientError",
+    "describe_error",
+    "mask_credentials",
+]
+
+MAX_ERROR_LENGTH = 2_000
+
+
+class ResumableSyncError(Exception):
+    """Root of all errors that the library raises itself."""
+
+
+class ConfigurationError(ResumableSyncError, ValueError):
+    """An argument, or a combination of arguments, that cannot work; nothing was read or written.
+
+    Args:
+        message: What is wrong, with the job, the value and the remedy.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class JobHeldError(ResumableSyncError):
+    """Another live attempt holds the lease of the job.
+
+    Args:
+        owner: Who holds it, as given to `JobStore.acquire`.
+        expires_at: When the lease ends unless it is renewed (aware UTC).
+        job_id: The job; a store may leave it out, the engine fills it in.
+    """
+
+    def __init__(self, owner: str, expires_at: datetime | None, job_id: str | None = None) -> None:
+        super().__init__(owner, expires_at, job_id)
+        self.owner = owner
+        self.expires_at = expires_at
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        until = f" until {self.expires_at.isoformat()} unless renewed" if self.expires_at else ""
+        return (
+            f"job {self.job_id!r} is held by {self.owner}{until}; wait for it with if_held='wait', "
+            "pass over it with if_held='skip', or stop it with store.request_stop(job_id)"
+        )
+
+
+class LeaseLostError(ResumableSyncError):
+    """This attempt no longer holds the lease; what it tries to write is refused.
+
+    Args:
+        job_id: The job.
+        fencing_token: The token this attempt wrote with, or None if it had none.
+    """
+
+    def __init__(self, job_id: str, fencing_token: int | None = None) -> None:
+        super().__init__(job_id, fencing_token)
+        self.job_id = job_id
+        self.fencing_token = fencing_token
+
+    def __str__(self) -> str:
+        return (
+            f"the lease of job {self.job_id!r} (fencing token {self.fencing_token}) was lost: it expired and "
+            "another attempt took over, or the job was deleted; nothing of the batch in hand was saved. Leave the "
+            "job to the new owner; if it happens often, raise lease_ttl"
+        )
+
+
+class SourceChangedError(ResumableSyncError):
+    """The source is not the one the stored cursor belongs to.
+
+    Args:
+        job_id: The job.
+        changed: Names of the parts of the fingerprint that differ, at least one.
+    """
+
+    def __init__(self, job_id: str, changed: Sequence[str]) -> None:
+        super().__init__(job_id, tuple(changed))
+        self.job_id = job_id
+        self.changed = tuple(changed)
+
+    def __str__(self) -> str:
+        return (
+            f"the source of job {self.job_id!r} changed since its last checkpoint: {', '.join(self.changed)}; "
+            "start over with if_changed='rerun', or go on at the stored cursor with if_changed='resume'"
+        )
+
+
+class CursorError(ResumableSyncError):
+    """A cursor that is of an unsupported type, does not advance, has expired, or means nothing to the connector.
+
+    Args:
+        message: What is wrong, with the remedy.
+        job_id: The job; a connector may leave it out, the engine fills it in.
+    """
+
+    def __init__(self, message: str, job_id: str | None = None) -> None:
+        super().__init__(message, job_id)
+        self.message = message
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return self.message if self.job_id is None else f"job {self.job_id!r}: {self.message}"
+
+
+class CrashLoopError(ResumableSyncError):
+    """Several attempts in a row died without saving a checkpoint.
+
+    Args:
+        job_id: The job.
+        stalled_attempts: How many died in a row.
+        max_stalled_attempts: How many are allowed.
+    """
+
+    def __init__(self, job_id: str, stalled_attempts: int, max_stalled_attempts: int) -> None:
+        super().__init__(job_id, stalled_attempts, max_stalled_attempts)
+        self.job_id = job_id
+        self.stalled_attempts = stalled_attempts
+        self.max_stalled_attempts = max_stalled_attempts
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stalled_attempts} attempts of job {self.job_id!r} died in a row without saving a checkpoint "
+            f"(max_stalled_attempts={self.max_stalled_attempts}); find what kills the process at this place, then "
+            "raise max_stalled_attempts, lower batch_size, or start over with store.delete(job_id)"
+        )
+
+
+class StoreError(ResumableSyncError):
+    """The job store could not do what it was asked; the driver's error, if any, is the `__cause__`.
+
+    Args:
+        message: What failed, with the remedy.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class StateCorruptError(StoreError):
+    """A stored job holds what the library cannot have written; it was left untouched.
+
+    Args:
+        job_id: The job, or None where the reader does not know it.
+        field: The field of the job that is damaged.
+        detail: What is wrong with it, without its value.
+    """
+
+    def __init__(self, job_id: str | None, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.args = (job_id, field, detail)
+        self.job_id = job_id
+        self.field = field
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return (
+            f"the stored state of job {self.job_id!r} is damaged: field {self.field!r} {self.detail}; the row was left "
+            "untouched: repair the field, or start over with store.delete(job_id)"
+        )
+
+
+class TransientError(ResumableSyncError):
+    """For connectors and sinks to raise: another try may succeed.
+
+    Args:
+        message: What happened.
+        retry_after: Seconds to wait before the next try, or None for the usual backoff.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after)
+        self.message = message
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class MissingExtraError(ResumableSyncError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The extra of `resumable_sync` that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(package, extra)
+        self.package = package
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.package} is not installed; install it with: pip install 'resumable_sync[{self.extra}]'"
+
+
+_CREDENTIALS = [
+    (re.compile(r"(?<=://)([^\s/@:]*):([^\s/]*)@"), r"\1:***@"),
+    (re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic|token)?)\s*[^\s,;'\"]+"), r"\1 ***"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
+    (
+        re.compile(
+            r"(?i)\b((?:[\w-]*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|credential)s?))"
+            r"(['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s,;&'\")}]+)"
+        ),
+        r"\1\2***",
+    ),
+]
+# What databases quote of a record in the first line of their message.
+_VALUES = [
+    (re.compile(r"(?s)(Duplicate entry )'.*'( for key )"), r"\1'***'\2"),
+    (re.compile(r"(?s)((?:Incorrect|Truncated incorrect|Invalid|out of range)[^':]*:? ?)'.*?'( for | in |$)"), r"\1'***'\2"),
+    (re.compile(r"(?s)(: )\".*\""), r'\1"***"'),
+]
+
+
+def mask_credentials(text: str) -> str:
+    """Give `text` with passwords, tokens and keys replaced by `***`."""
+    for pattern, replacement in _CREDENTIALS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def describe_error(error: BaseException) -> str:
+    """Say what an error is, in a form that may be stored and logged.
+
+    A database's error is cut down to its own first line: SQLAlchemy appends the statement and its parameters,
+    PostgreSQL details that quote keys and rows, and both would put record values into logs.
+
+    Returns:
+        `"Type: message"`, at most 2,000 characters, credentials masked.
+    """
+    message = str(error)
+    origin = getattr(error, "orig", None)
+    driver_error = origin if isinstance(origin, BaseException) else error
+    diagnostics = getattr(driver_error, "diag", None)
+    primary = getattr(diagnostics, "message_primary", None)
+    if isinstance(primary, str):
+        message = primary
+    elif driver_error is not error:
+        arguments = driver_error.args
+        message = ": ".join(str(argument) for argument in arguments) if arguments else str(driver_error)
+    if isinstance(primary, str) or driver_error is not error:
+        for pattern, replacement in _VALUES:
+            message = pattern.sub(replacement, message)
+        message = message.split("\nDETAIL:")[0].split("\nCONTEXT:")[0]
+    text = f"{type(error).__name__}: {mask_credentials(message)}"
+    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"

@@ -1,0 +1,115 @@
+"""Keeping the lease of a running attempt: the newest one, and the heartbeat that renews it."""
+
+import logging
+import threading
+import time
+
+from resumable_sync._errors import JobHeldError, LeaseLostError, describe_error
+from resumable_sync._model import Lease
+from resumable_sync._protocols import JobStore
+from resumable_sync._retry import Retrier
+from resumable_sync._stop import Stop
+
+__all__ = ["LeaseKeeper"]
+
+logger = logging.getLogger("resumable_sync")
+
+
+class LeaseKeeper:
+    """Holds the lease of one attempt and renews it every third of its ttl, whatever a batch takes.
+
+    A heartbeat that fails is tried again at the next beat: only a refusal, or the store's answer to a `save`, means
+    that the lease is lost.
+    """
+
+    def __init__(self, store: JobStore, lease: Lease, ttl: float, stop: Stop) -> None:
+        self._store = store
+        self._ttl = ttl
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._lease = lease
+        self._renewed_at = time.monotonic()
+        self._lost = False
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as last seen.
+
+        Raises:
+            LeaseLostError: If a heartbeat found out that it is lost.
+        """
+        if self._lost:
+            raise LeaseLostError(self._lease.job_id, self._lease.fencing_token)
+        return self._lease
+
+    @property
+    def last(self) -> Lease:
+        """The lease as last seen, lost or not."""
+        return self._lease
+
+    def start(self) -> None:
+        """Begin to renew."""
+        self._thread = threading.Thread(target=self._beat, name="resumable_sync-heartbeat", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop renewing and wait for the heartbeat to end."""
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def took(self, lease: Lease) -> None:
+        """Take over what the store answered to `acquire`, `save` or `renew`."""
+        with self._lock:
+            if lease.fencing_token < self._lease.fencing_token:
+                return  # a heartbeat's late answer about a lease that was acquired anew since
+            self._lease = lease
+            self._renewed_at = time.monotonic()
+        if lease.stop_requested:
+            self._stop.request("a stop was requested")
+
+    def assure(self) -> None:
+        """Find out whether the lease is still ours, where that is in doubt: a process that slept may be a zombie.
+
+        Raises:
+            LeaseLostError: If it is lost.
+        """
+        lease = self.lease
+        if time.monotonic() - self._renewed_at >= self._ttl:
+            self.took(self._store.renew(lease, self._ttl))
+
+    def acquire_anew(self, retrier: Retrier) -> None:
+        """Get the own lease under a new token, after which nothing sent under the old one can take effect any more.
+
+        Waits for, or fences out, a commit that is still in flight.
+
+        Raises:
+            LeaseLostError: If another attempt took over.
+        """
+        self.took(retrier.call("acquire", self._acquire_anew, self.lease))
+
+    def _acquire_anew(self, old: Lease) -> Lease:
+        try:
+            return self._store.acquire(old.job_id, owner=old.owner, ttl=self._ttl, replacing=old.fencing_token)
+        except JobHeldError as error:
+            if error.owner == old.owner:  # the answer to an earlier try was lost; its token is nobody else's
+                return self._store.acquire(old.job_id, owner=old.owner, ttl=self._ttl)
+            raise LeaseLostError(old.job_id, old.fencing_token) from error
+
+    def _beat(self) -> None:
+        while not self._done.wait(self._ttl / 3):
+            lease = self._lease
+            try:
+                self.took(self._store.renew(lease, self._ttl))
+            except LeaseLostError:
+                with self._lock:
+                    current = self._lease.fencing_token == lease.fencing_token
+                if current and not self._done.is_set():
+                    self._lost = True
+                    self._stop.request("the lease was lost")
+                    return
+            except Exception as error:  # noqa: BLE001 - the next beat, or the next save, decides
+                logger.warning("job %r: the lease could not be renewed, will try again: %s", lease.job_id, describe_error(error))

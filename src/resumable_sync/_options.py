@@ -1,0 +1,156 @@
+"""The options of a sync, checked before anything is read or written."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypedDict, get_args
+
+import attrs
+
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._protocols import Observer
+from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
+from resumable_sync._retry import Retry
+
+__all__ = ["Options", "SyncOptions", "make_options"]
+
+OnRefused = Literal["fail", "dead_letter"]
+
+
+class SyncOptions(TypedDict, total=False):
+    """The options that `run_full_sync`, `plan_full_sync` and `FullSync` share; `run_full_sync` explains them."""
+
+    batch_size: int
+    count: bool
+    if_completed: IfCompleted
+    if_held: IfHeld
+    if_changed: IfChanged
+    resume_within: float | None
+    on_refused: OnRefused
+    retry: Retry
+    lease_ttl: float
+    prefetch: int
+    max_stalled_attempts: int
+    max_runtime: float | None
+    max_records: int | None
+    should_stop: Callable[[], bool] | None
+    stop_on_signals: bool
+    throttle: Callable[[], float] | None
+    observers: Iterable[Observer]
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The options of one call, as `run_full_sync` explains them."""
+
+    batch_size: int = 1_000
+    count: bool = True
+    if_completed: IfCompleted = "rerun"
+    if_held: IfHeld = "raise"
+    if_changed: IfChanged = "raise"
+    resume_within: float | None = None
+    on_refused: OnRefused = "fail"
+    retry: Retry = attrs.field(factory=Retry)
+    lease_ttl: float = 60.0
+    prefetch: int = 1
+    max_stalled_attempts: int = 5
+    max_runtime: float | None = None
+    max_records: int | None = None
+    should_stop: Callable[[], bool] | None = None
+    stop_on_signals: bool = False
+    throttle: Callable[[], float] | None = None
+    observers: tuple[Observer, ...] = ()
+
+
+def make_options(job_id: str, given: SyncOptions) -> Options:
+    """Check options.
+
+    Raises:
+        ConfigurationError: If one of them cannot work; names the job, the option, its value and what is allowed.
+        TypeError: If there is no such option.
+    """
+    unknown = sorted(set(given) - {field.name for field in attrs.fields(Options)})
+    if unknown:
+        msg = f"there is no option {unknown[0]!r}; the options are {', '.join(f.name for f in attrs.fields(Options))}"
+        raise TypeError(msg)
+    for name, value in given.items():
+        allowed = _CHECKS[name](value)
+        if allowed is not None:
+            msg = f"job {job_id!r}: {name}={_shown(value)} is not possible; give {allowed}"
+            raise ConfigurationError(msg)
+    values: dict[str, Any] = dict(given)
+    values["observers"] = tuple(given.get("observers", ()))
+    return Options(**values)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - a line's width
+
+
+def _whole(least: int, *, optional: bool = False) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if (optional and value is None) or (type(value) is int and value >= least):
+            return None
+        return f"a whole number of at least {least}" + (" or None" if optional else "")
+
+    return check
+
+
+def _seconds(least: float, *, optional: bool = False) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if optional and value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= MAX_SECONDS:
+            return None
+        return f"seconds, from {least:g} to {MAX_SECONDS:,}" + (" or None" if optional else "")
+
+    return check
+
+
+MAX_SECONDS = 10 * 365 * 24 * 3600
+
+
+def _one_of(choices: Any) -> Callable[[Any], str | None]:
+    allowed = get_args(choices)
+
+    def check(value: Any) -> str | None:
+        return None if isinstance(value, str) and value in allowed else "one of " + ", ".join(map(repr, allowed))
+
+    return check
+
+
+def _flag(value: Any) -> str | None:
+    return None if type(value) is bool else "True or False"
+
+
+def _callable(value: Any) -> str | None:
+    return None if value is None or callable(value) else "a function without arguments, or None"
+
+
+def _retry(value: Any) -> str | None:
+    return None if isinstance(value, Retry) else "a Retry, such as Retry(max_tries=5)"
+
+
+def _observers(value: Any) -> str | None:
+    fine = isinstance(value, list | tuple) and all(callable(observer) for observer in value)
+    return None if fine else "a list of functions that take an event"
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "batch_size": _whole(1),
+    "count": _flag,
+    "if_completed": _one_of(IfCompleted),
+    "if_held": _one_of(IfHeld),
+    "if_changed": _one_of(IfChanged),
+    "resume_within": _seconds(0, optional=True),
+    "on_refused": _one_of(OnRefused),
+    "retry": _retry,
+    "lease_ttl": _seconds(0.1),
+    "prefetch": _whole(0),
+    "max_stalled_attempts": _whole(1),
+    "max_runtime": _seconds(0, optional=True),
+    "max_records": _whole(1, optional=True),
+    "should_stop": _callable,
+    "stop_on_signals": _flag,
+    "throttle": _callable,
+    "observers": _observers,
+}

@@ -1,0 +1,102 @@
+"""The pages of one attempt, in order: read ahead, or one by one after deaths without progress."""
+
+import queue
+from collections.abc import Iterator
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
+
+from resumable_sync._model import Cursor
+from resumable_sync._prefetch import Prefetch
+from resumable_sync._protocols import Connector
+from resumable_sync._reader import PlacedPage, read_pages
+from resumable_sync._retry import Retrier
+from resumable_sync._stop import POLL_SECONDS, Stop
+
+__all__ = ["Pages"]
+
+RecordT = TypeVar("RecordT", default=Any)
+
+
+class Pages(Generic[RecordT]):
+    """Gives page after page until the source is exhausted or something asks to stop.
+
+    Attributes:
+        exhausted: Whether the source was read to its end.
+    """
+
+    def __init__(
+        self,
+        connector: Connector[RecordT],
+        cursor: Cursor | None,
+        *,
+        first_size: int,
+        batch_size: int,
+        prefetch: int,
+        retrier: Retrier,
+        stop: Stop,
+    ) -> None:
+        self.exhausted = False
+        self._connector = connector
+        self._cursor = cursor
+        self._size = first_size
+        self._batch_size = batch_size
+        self._prefetch = prefetch
+        self._retrier = retrier
+        self._stop = stop
+        self._ahead: Prefetch[PlacedPage[RecordT]] | None = None
+        self._here: Iterator[PlacedPage[RecordT]] | None = None
+
+    def next(self) -> PlacedPage[RecordT] | None:
+        """Give the next page; None if the source is exhausted, or if something asked to stop meanwhile."""
+        if self._size < self._batch_size:
+            placed = self._single()
+        elif self._prefetch:
+            placed = self._read_ahead()
+        else:
+            self._here = self._here or self._read(self._batch_size)
+            placed = next(self._here, None)
+            self.exhausted = placed is None
+        if placed is not None:
+            self._cursor = placed.page.cursor
+        return placed
+
+    def close(self) -> None:
+        """End reading and free what it opened."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.close()
+        _close(self._here)
+
+    def _single(self) -> PlacedPage[RecordT] | None:
+        """Read one page of the size that deaths have left, which doubles now: the page before it is saved."""
+        pages = self._read(self._size)
+        try:
+            placed = next(pages, None)
+        finally:
+            _close(pages)
+        self._size = min(self._size * 2, self._batch_size)
+        self.exhausted = placed is None
+        return placed
+
+    def _read_ahead(self) -> PlacedPage[RecordT] | None:
+        if self._ahead is None:
+            self._ahead = Prefetch(self._read(self._batch_size), self._prefetch)
+        while True:
+            try:
+                placed = self._ahead.get(POLL_SECONDS)
+            except queue.Empty:
+                if self._stop.check():
+                    return None
+                continue
+            self.exhausted = placed is None
+            return placed
+
+    def _read(self, size: int) -> Iterator[PlacedPage[RecordT]]:
+        return read_pages(self._connector, self._cursor, size, retrier=self._retrier)
+
+
+def _close(iterator: Any) -> None:
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,333 @@
+"""The contracts: what connectors, sinks, stores and observers must do.
+
+The docstrings are the contract. Each entry of an "Implementations must" list is a test of the conformance suites in
+`resumable_sync.testing`; run them on what you write.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+import attrs
+from typing_extensions import TypeVar
+
+from resumable_sync._events import Event
+from resumable_sync._model import Batch, Checkpoint, Cursor, DeadLetter, Job, Lease, Page
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.types import TypeEngine
+
+__all__ = [
+    "CheckpointingSink",
+    "Column",
+    "Connector",
+    "DeadLetterStore",
+    "DescribingConnector",
+    "JobStore",
+    "Observer",
+    "PreparingSink",
+    "SeekableConnector",
+    "Sink",
+    "SplittableConnector",
+    "StoreTransaction",
+    "TransactionalJobStore",
+]
+
+ReadT = TypeVar("ReadT", default=Any)
+WrittenT = TypeVar("WrittenT", contravariant=True, default=Any)
+
+Observer: TypeAlias = Callable[[Event], object]
+"""Is called with every event, one at a time, from whatever thread it happens in. One that raises is logged and left
+out from then on; it never influences the sync."""
+
+
+@attrs.frozen(kw_only=True)
+class Column:
+    """A column of a source.
+
+    Attributes:
+        name: Its name.
+        type: Its SQLAlchemy type, e.g. `sqlalchemy.Integer()`.
+        nullable: Whether it may hold NULL.
+        primary_key: Whether it is part of the key that records are ordered by.
+    """
+
+    name: str
+    type: "TypeEngine[Any]"
+    nullable: bool = True
+    primary_key: bool = False
+
+
+@runtime_checkable
+class Connector(Protocol[ReadT]):
+    """Where records come from.
+
+    Implementations must:
+
+    - yield pages of 1 to `batch_size` records in cursor order, from the record after `cursor` to the last;
+    - give each page the cursor after its last record, never None, of the types of the cursor codec;
+    - yield exactly the records after a cursor when reading again from any cursor ever yielded, with any batch size,
+      in another process, whatever happened in between;
+    - end when the source is exhausted, and yield nothing at all when there is nothing after `cursor`;
+    - free what `read` opened when the iterator is closed;
+    - raise `CursorError` for a cursor they cannot interpret.
+
+    Attributes:
+        fingerprint: Identity of what is read; a cursor belongs to it. None: not checked. A mapping names its parts
+            (`{"query": ..., "key": ...}`), so that a change can be named.
+    """
+
+    fingerprint: str | Mapping[str, str] | None
+
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[ReadT]]:
+        """Yield the pages after `cursor`.
+
+        Args:
+            cursor: A cursor that this connector yielded, or None for the beginning.
+            batch_size: Most records in a page, at least 1.
+        """
+        ...
+
+    def count(self) -> int | None:
+        """Count all records of the source; None if that is unknown or too costly. Called in a thread of its own."""
+        ...
+
+
+@runtime_checkable
+class SeekableConnector(Protocol):
+    """A connector that can resume a job of which only the number of processed records is known."""
+
+    def cursor_at(self, offset: int) -> Cursor | None:
+        """Give the cursor after the first `offset` records; None for offset 0, or if there are fewer records."""
+        ...
+
+
+@runtime_checkable
+class SplittableConnector(Protocol):
+    """A connector that can be read in parts."""
+
+    def split(self, parts: int) -> Sequence[Connector[Any]]:
+        """Give at most `parts` contiguous, disjoint, picklable connectors that together are the whole."""
+        ...
+
+
+@runtime_checkable
+class DescribingConnector(Protocol):
+    """A connector that knows its columns, so that a sink can create its target."""
+
+    def columns(self) -> Sequence[Column]:
+        """Give names and types of the columns, in the order of the records."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol[WrittenT]):
+    """Where batches go, in cursor order.
+
+    Implementations must:
+
+    - accept a batch whole or raise; an exception from `write` means that nothing of it counts as delivered;
+    - bear `begin` again after a death, and prepare the target anew whenever `job.has_progress` is false;
+    - neither commit nor roll back the connection they are given;
+    - declare `transactional` only if everything they write goes through that connection;
+    - declare `idempotent` only if writing a record again has no effect.
+
+    Attributes:
+        transactional: The sink writes on the store's connection. It is then called inside the transaction that saves
+            the checkpoint; without it `connection` is None.
+        idempotent: Writing a record again has no effect.
+    """
+
+    transactional: bool
+    idempotent: bool
+
+    def begin(self, job: Job, connection: "Connection | None") -> None:
+        """Prepare the target; called at the start of every attempt, after its lease was got."""
+        ...
+
+    def write(self, batch: Batch[WrittenT], connection: "Connection | None") -> None:
+        """Write a batch; on return it is delivered (with a `connection`: when that commits)."""
+        ...
+
+    def complete(self, job: Job, connection: "Connection | None") -> None:
+        """Finish a run whose every record was accepted; runs in the transaction that marks the job completed."""
+        ...
+
+
+@runtime_checkable
+class PreparingSink(Protocol):
+    """A sink that wants to know the source's columns."""
+
+    def prepare(self, columns: Sequence[Column]) -> None:
+        """Take the connector's columns; called before `begin`, where the connector can tell them."""
+        ...
+
+
+@runtime_checkable
+class CheckpointingSink(Protocol):
+    """A sink that writes rows, checkpoint and fencing token together into a transactional target of its own."""
+
+    def checkpoint(self, job: Job) -> Checkpoint | None:
+        """Say how far the target got, and fence out every attempt before this one.
+
+        Called at the start of an attempt, before `begin`. `job.lease` holds the fencing token. From here on a `write`
+        under an older token must be refused with `LeaseLostError`.
+
+        Returns:
+            The checkpoint of `job.run_id` in the target; None if the target has none of that run.
+
+        Raises:
+            LeaseLostError: If the target has seen a newer token.
+        """
+        ...
+
+
+@runtime_checkable
+class JobStore(Protocol):
+    """Where jobs, checkpoints and leases are kept.
+
+    Implementations must:
+
+    - make `acquire` atomic: of any number of concurrent callers at most one gets the lease;
+    - measure expiry with the store's own clock, never with the caller's;
+    - give every grant a larger fencing token than any before it for that job id, also after `delete` (start from the
+      store's clock in microseconds);
+    - refuse `save`, `renew` and `release` under a token that is not the newest with `LeaseLostError`, and change
+      nothing then; a lease that merely ran out, with no other granted since, is still good;
+    - store all of a job or nothing, durably when `save` returns;
+    - raise `StoreError` for what they cannot do, never answer "no such job" instead;
+    - keep every field of `Job` (`SingleWorkerJobStore` is the base for tables that cannot).
+    """
+
+    def load(self, job_id: str) -> Job | None:
+        """Give the job as stored, its `lease` only while that is alive; None if there is no such job.
+
+        Raises:
+            StateCorruptError: If the stored state is damaged.
+        """
+        ...
+
+    def jobs(self) -> Iterable[Job]:
+        """Give all jobs, ordered by id."""
+        ...
+
+    def acquire(self, job_id: str, *, owner: str, ttl: float, replacing: int | None = None) -> Lease:
+        """Get the lease of a job, which is created (`pending`) if it is new. Clears a requested stop.
+
+        The same `owner` may acquire again, since its first answer may have been lost: it gets a new token.
+
+        Args:
+            job_id: The job: 1 to 255 characters, compared exactly.
+            owner: Unique to an attempt, at most 255 characters.
+            ttl: Seconds until the lease ends unless it is renewed or saved with.
+            replacing: Take over from the holder of this token, known to be dead. Succeeds exactly when this is the
+                newest token, alive or expired or released; nothing else counts.
+
+        Raises:
+            JobHeldError: If the lease of another owner is alive, or the newest token is not `replacing`.
+        """
+        ...
+
+    def renew(self, lease: Lease, ttl: float) -> Lease:
+        """Let the lease end `ttl` seconds from now; the answer tells whether a stop was requested.
+
+        Raises:
+            LeaseLostError: If its token is not the newest.
+        """
+        ...
+
+    def save(self, job: Job, lease: Lease) -> Lease:
+        """Store all of `job` (but its `lease`), and extend the lease by its ttl, in one statement.
+
+        Saving the same job again is fine. The answer tells whether a stop was requested.
+
+        Raises:
+            LeaseLostError: If the lease's token is not the newest.
+        """
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back; the token stays the newest. Releasing again is fine.
+
+        Raises:
+            LeaseLostError: If its token is not the newest.
+        """
+        ...
+
+    def request_stop(self, job_id: str) -> None:
+        """Ask the holder of a live lease to stop; it sees that at its next `save` or `renew`. Else does nothing."""
+        ...
+
+    def delete(self, job_id: str) -> None:
+        """Forget the job, its dead letters and its lease; an attempt at work loses its lease."""
+        ...
+
+
+class StoreTransaction(Protocol):
+    """An open transaction of a store, in which a sink may write too."""
+
+    @property
+    def connection(self) -> "Connection":
+        """The open transaction's connection; neither commit nor roll it back."""
+        ...
+
+    def save(self, job: Job, lease: Lease) -> Lease:
+        """Store the job as `JobStore.save` does, when the transaction commits.
+
+        Raises:
+            LeaseLostError: If the lease's token is not the newest; the transaction must then be rolled back.
+        """
+        ...
+
+
+@runtime_checkable
+class TransactionalJobStore(JobStore, Protocol):
+    """A store whose transactions can carry the sink's rows: rows and checkpoint commit together or not at all.
+
+    Implementations must:
+
+    - commit `transaction()` when its block ends and roll it back when an exception leaves it, with rows and job
+      together in both cases;
+    - refuse, before it happens, that the block commits or rolls back the connection itself (`ConfigurationError`).
+    """
+
+    def transaction(self) -> AbstractContextManager[StoreTransaction]:
+        """Open a transaction that commits at the end of the block."""
+        ...
+
+    def enlist(self, connection: "Connection") -> StoreTransaction:
+        """Take part in a transaction that the caller owns and commits, in the store's database.
+
+        Raises:
+            ConfigurationError: If the connection does not lead to the store's database.
+        """
+        ...
+
+
+@runtime_checkable
+class DeadLetterStore(TransactionalJobStore, Protocol):
+    """A transactional store that also keeps refused records.
+
+    Implementations must:
+
+    - make every change of dead letters part of the given transaction;
+    - give letters in the order in which they were added, all types of the cursor codec intact.
+    """
+
+    def add_dead_letters(self, letters: Sequence[DeadLetter], transaction: StoreTransaction) -> None:
+        """Keep letters (their `id` is given by the store)."""
+        ...
+
+    def dead_letters(self, job_id: str) -> Iterable[DeadLetter]:
+        """Give the letters of a job, in the order in which they were added; a snapshot."""
+        ...
+
+    def remove_dead_letter(self, letter: DeadLetter, transaction: StoreTransaction) -> None:
+        """Remove one letter, by its job and id. Removing it again is fine."""
+        ...
+
+    def purge_dead_letters(self, job_id: str, transaction: StoreTransaction) -> None:
+        """Remove all letters of a job."""
+        ...
+

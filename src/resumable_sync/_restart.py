@@ -1,0 +1,155 @@
+"""Restart detection: new, resume, skip, held or refused, as a pure function of values."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import attrs
+
+from resumable_sync._errors import CrashLoopError, JobHeldError, ResumableSyncError, SourceChangedError
+from resumable_sync._model import Action, Cursor, Job, JobStatus, changed_parts
+
+__all__ = ["Decision", "Rules", "decide"]
+
+IfCompleted = Literal["rerun", "skip"]
+IfHeld = Literal["raise", "skip", "wait"]
+IfChanged = Literal["raise", "rerun", "resume"]
+
+
+@attrs.frozen(kw_only=True)
+class Rules:
+    """What of the arguments of a call matters for restart detection.
+
+    Attributes:
+        batch_size: Records per batch; the unit in which a job without a cursor counted.
+        fingerprint: The connector's, as text.
+        if_completed: What to do with a finished job.
+        if_changed: What to do when the fingerprint differs.
+        resume_within: Seconds; an older checkpoint starts a new run. None: any age.
+        max_stalled_attempts: How many attempts in a row may die without progress.
+        seekable: Whether the connector has `cursor_at`.
+    """
+
+    batch_size: int = 1_000
+    fingerprint: str | None = None
+    if_completed: IfCompleted = "rerun"
+    if_changed: IfChanged = "raise"
+    resume_within: float | None = None
+    max_stalled_attempts: int = 5
+    seekable: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """What to do with a stored job.
+
+    Attributes:
+        action: As in `Plan`.
+        reason: Why, in one sentence.
+        fresh_run: Whether a new run begins (else the current one starts or goes on).
+        cursor: Where reading starts.
+        processed_records: Records of the run delivered before that.
+        processed_batches: Batches of the run delivered before that.
+        seek: The connector must find the cursor after that many records; None where `cursor` is the answer.
+        replacing: Fencing token of the dead holder to take over from.
+        error: What to raise for `held` and `refuse`.
+        warning: Whether `reason` deserves a warning.
+    """
+
+    action: Action
+    reason: str
+    fresh_run: bool = False
+    cursor: Cursor | None = None
+    processed_records: int = 0
+    processed_batches: int = 0
+    seek: int | None = None
+    replacing: int | None = None
+    error: ResumableSyncError | None = None
+    warning: bool = False
+
+
+def decide(
+    job: Job | None, rules: Rules, *, now: datetime, owner_gone: bool = False, before: Job | None = None
+) -> Decision:
+    """Decide what a call means for the stored job.
+
+    Args:
+        job: As stored, its lease only while alive; None if there is none.
+        rules: The arguments that matter.
+        now: The time (aware UTC).
+        owner_gone: The live lease belongs to a process of this host that exists no more.
+        before: At the second look, once the lease is ours: what the first look showed.
+
+    Returns:
+        The first row of the table in the design that fits.
+    """
+    if job is None:
+        return Decision(action="new", reason="the job is not known yet")
+    if job.status.exhausted and rules.if_completed == "skip":
+        return _skip(job, f"run {job.run} is {job.status} and if_completed='skip'")
+    if job.lease is not None:
+        if not owner_gone:
+            held = JobHeldError(job.lease.owner, job.lease.expires_at, job.id)
+            return _at_checkpoint(job, "held", f"held by {job.lease.owner}", error=held)
+        return attrs.evolve(
+            decide(attrs.evolve(job, lease=None), rules, now=now, before=before), replacing=job.lease.fencing_token
+        )
+    if job.status.exhausted:
+        if before is not None and not (before.status.exhausted and before.run == job.run):
+            return _skip(job, f"{job.status} meanwhile by another attempt")
+        return Decision(action="new", reason=f"run {job.run} is {job.status}", fresh_run=True)
+    if job.stalled_attempts >= rules.max_stalled_attempts:
+        loop = CrashLoopError(job.id, job.stalled_attempts, rules.max_stalled_attempts)
+        return _at_checkpoint(job, "refuse", str(loop), error=loop)
+    if job.status is JobStatus.PENDING or not job.has_progress:
+        return Decision(action="new", reason="nothing was delivered yet", fresh_run=job.has_progress)
+    return _resume(job, rules, now)
+
+
+def _resume(job: Job, rules: Rules, now: datetime) -> Decision:
+    ended = "the process died" if job.status is JobStatus.RUNNING else str(job.status)
+    if rules.resume_within is not None and job.updated_at is not None:
+        age = now - job.updated_at
+        if age > timedelta(seconds=rules.resume_within):
+            reason = f"the checkpoint is {age.total_seconds():.0f} s old, more than resume_within={rules.resume_within:g}"
+            return Decision(action="new", reason=reason, fresh_run=True)
+    changed = changed_parts(job.fingerprint, rules.fingerprint)
+    if changed and rules.if_changed == "raise":
+        error = SourceChangedError(job.id, changed)
+        return _at_checkpoint(job, "refuse", str(error), error=error)
+    if changed and rules.if_changed == "rerun":
+        return Decision(action="new", reason=f"the source changed: {', '.join(changed)}", fresh_run=True)
+    if job.cursor is None:
+        return _seek(job, rules, ended)
+    note = f" (the source changed: {', '.join(changed)})" if changed else ""
+    return _at_checkpoint(job, "resume", f"the last attempt ended: {ended}{note}")
+
+
+def _seek(job: Job, rules: Rules, ended: str) -> Decision:
+    batches = job.processed_records // rules.batch_size
+    if not rules.seekable:
+        reason = f"{job.processed_records} records were processed, but the connector has no cursor_at to find the place"
+        return Decision(action="new", reason=reason, fresh_run=True, warning=True)
+    if batches == 0:
+        return Decision(action="new", reason="not one whole batch was processed", fresh_run=True)
+    return Decision(
+        action="resume",
+        reason=f"the last attempt ended: {ended}; resuming at the last whole batch of {rules.batch_size}",
+        processed_records=batches * rules.batch_size,
+        processed_batches=batches,
+        seek=batches * rules.batch_size,
+    )
+
+
+def _skip(job: Job, reason: str) -> Decision:
+    return _at_checkpoint(job, "skip", reason)
+
+
+def _at_checkpoint(job: Job, action: Action, reason: str, error: ResumableSyncError | None = None) -> Decision:
+    return Decision(
+        action=action,
+        reason=reason,
+        cursor=job.cursor,
+        processed_records=job.processed_records,
+        processed_batches=job.processed_batches,
+        error=error,
+    )

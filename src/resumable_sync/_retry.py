@@ -1,0 +1,192 @@
+"""Which errors are worth another try, and trying again."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from resumable_sync._errors import ResumableSyncError, StoreError, TransientError, describe_error
+
+__all__ = ["Retrier", "Retry", "StopRequested", "is_transient"]
+
+T = TypeVar("T")
+
+# 08 connection, 40001 serialization, 40P01 deadlock, 53300 too many connections, 55P03 lock not available,
+# 57P0x the server shuts down or ended the session, 25P03 / 25P04 a transaction idle or open for too long
+_SQLSTATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+# 1040 too many connections, 1053 shutdown, 1205 lock wait, 1213 deadlock, 1927 killed, 2002 / 2003 cannot connect,
+# 2006 / 2013 / 2055 connection lost, 4031 idle; PyMySQL's 0 is a connection that was closed before
+_MYSQL_CODES = {0, 1040, 1053, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
+
+
+class StopRequested(Exception):  # noqa: N818 - not an error: a stop ended a wait
+    """A stop was asked for while waiting for the next try."""
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether another try may succeed, told by the error's code and not by its class.
+
+    `TransientError`, `ConnectionError` and `TimeoutError` are transient, and so are the databases' own codes for lost
+    connections, locks, deadlocks and serialization failures. (On SQLite "no such table" and "database is locked" are
+    the same class.)
+    """
+    if error is None:
+        return False
+    if isinstance(error, ResumableSyncError):
+        if isinstance(error, StoreError):
+            return is_transient(error.__cause__)
+        return isinstance(error, TransientError)
+    if isinstance(error, ConnectionError | TimeoutError) or getattr(error, "connection_invalidated", False):
+        return True
+    origin = getattr(error, "orig", None)
+    if isinstance(origin, BaseException):
+        return is_transient(origin)
+    return _has_transient_code(error)
+
+
+def _has_transient_code(error: BaseException) -> bool:
+    module, name = type(error).__module__, type(error).__name__
+    errorname = getattr(error, "sqlite_errorname", None)
+    if isinstance(errorname, str):
+        return errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    if module.startswith("psycopg"):
+        sqlstate = getattr(error, "sqlstate", None)
+        # Without a code the server said nothing: refused, cut off, or never reached.
+        return sqlstate.startswith(_SQLSTATES) if sqlstate else name == "OperationalError"
+    if module.startswith("pymysql"):
+        return bool(error.args) and error.args[0] in _MYSQL_CODES
+    return module.startswith("sqlalchemy") and name == "TimeoutError"  # no connection was free in the pool
+
+
+def _check_on(_instance: object, _attribute: object, value: Any) -> None:
+    classes = value if isinstance(value, tuple) else (value,)
+    if not callable(value) and not all(isinstance(item, type) and issubclass(item, Exception) for item in classes):
+        msg = f"Retry(on={value!r}) is neither an exception class, a tuple of them, nor a function of an exception"
+        raise TypeError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """How often and how patiently a transient error is tried again (with stamina: exponential backoff and jitter).
+
+    Attributes:
+        on: What counts as transient besides what does anyway (see `TransientError`): an exception class, a tuple of
+            them, or a function of the exception that gives a bool.
+        max_tries: Most tries of one call, the first included; 1 means no other try.
+        wait_initial: Seconds before the second try; doubles from try to try.
+        wait_max: Most seconds between two tries. A `TransientError(retry_after=...)` is obeyed instead.
+        timeout: Most seconds over all tries of one call; None is no limit.
+    """
+
+    on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] = attrs.field(
+        default=(), validator=_check_on
+    )
+    max_tries: int = attrs.field(default=5, validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)])
+    wait_initial: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
+    wait_max: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
+    timeout: float | None = attrs.field(default=60.0, validator=attrs.validators.optional(attrs.validators.gt(0)))
+
+    def covers(self, error: Exception) -> bool:
+        """Whether `error` is worth another try."""
+        if is_transient(error):
+            return True
+        if isinstance(error, ResumableSyncError):
+            return False
+        if isinstance(self.on, type | tuple):
+            return isinstance(error, self.on)
+        return bool(self.on(error))
+
+
+class _TryFailed(Exception):  # noqa: N818 - a carrier
+    """Carries an error through stamina, whose hooks log its text: a text without record values."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(describe_error(error))
+        self.error = error
+
+
+@attrs.frozen
+class Retrier:
+    """Calls things again after transient errors.
+
+    Attributes:
+        retry: How often and how patiently.
+        pause: Waits that many seconds; True if a stop was asked for meanwhile.
+        report: Is told of every failed try: call, number of tries so far, seconds until the next or None, the error.
+    """
+
+    retry: Retry
+    pause: Callable[[float], bool]
+    report: Callable[[str, int, float | None, Exception], None]
+
+    def call(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Give what `function(*arguments)` gives, after as many tries as it takes and is allowed.
+
+        Raises:
+            StopRequested: If a stop was asked for while waiting for the next try.
+        """
+        # stamina costs 100 us even on success: it is entered after the first failure only.
+        try:
+            return function(*arguments)
+        except Exception as error:
+            if not self.retry.covers(error):
+                raise
+            first = error
+        return self._call_again(name, function, arguments, first)
+
+    def _call_again(self, name: str, function: Callable[..., T], arguments: tuple[Any, ...], first: Exception) -> T:
+        import stamina  # noqa: PLC0415 - not paid for by those who need no second try
+
+        pending: Exception | None = first
+        tries = _Tries(self, name)
+        try:
+            for attempt in stamina.retry_context(
+                on=tries.backoff,
+                attempts=self.retry.max_tries,
+                timeout=self.retry.timeout,
+                wait_initial=self.retry.wait_initial,
+                wait_max=self.retry.wait_max,
+                wait_jitter=0,
+            ):
+                tries.next_wait = attempt.next_wait
+                with attempt:
+                    try:
+                        if pending is not None:
+                            raise pending
+                        return function(*arguments)
+                    except Exception as error:
+                        pending = None
+                        raise _TryFailed(error) from None
+        except _TryFailed as failed:
+            error = failed.error
+        if tries.stopped:
+            raise StopRequested from error
+        raise error
+
+
+@attrs.define
+class _Tries:
+    """Decides after each failed try of one call, and waits; stamina's own waiting cannot be ended by a stop."""
+
+    retrier: Retrier
+    name: str
+    next_wait: float = 0.0
+    stopped: bool = False
+    _number: int = 0
+    _started: float = attrs.field(factory=time.monotonic)
+
+    def backoff(self, failed: Exception) -> bool | float:
+        error = failed.error if isinstance(failed, _TryFailed) else failed
+        retry = self.retrier.retry
+        self._number += 1
+        retry_after = getattr(error, "retry_after", None)
+        wait = float(retry_after) if isinstance(retry_after, int | float) else self.next_wait
+        spent = time.monotonic() - self._started
+        exhausted = self._number >= retry.max_tries or (retry.timeout is not None and spent + wait > retry.timeout)
+        if exhausted or not retry.covers(error):
+            self.retrier.report(self.name, self._number, None, error)
+            return False
+        self.retrier.report(self.name, self._number, wait, error)
+        self.stopped = self.retrier.pause(wait)
+        return False if self.stopped else 0.0

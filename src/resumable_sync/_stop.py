@@ -1,0 +1,109 @@
+"""Everything that can ask a sync to stop, and waits that end when something does."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from resumable_sync._errors import ConfigurationError
+
+__all__ = ["SignalHandlers", "Stop"]
+
+POLL_SECONDS = 0.1
+"""How often `should_stop` is asked while waiting."""
+
+
+class Stop:
+    """The wish to stop after the batch in hand; the first reason given stays.
+
+    Attributes:
+        reason: Why, or None as long as nothing asked.
+        interrupt: Whether the caller must see a KeyboardInterrupt in the end.
+    """
+
+    def __init__(self, should_stop: Callable[[], bool] | None, max_runtime: float | None) -> None:
+        self.reason: str | None = None
+        self.interrupt = False
+        self._should_stop = should_stop
+        self._max_runtime = max_runtime
+        self._deadline = None if max_runtime is None else time.monotonic() + max_runtime
+        self._event = threading.Event()
+
+    def request(self, reason: str) -> None:
+        """Ask to stop."""
+        if self.reason is None:
+            self.reason = reason
+        self._event.set()
+
+    def check(self) -> bool:
+        """Whether something asked to stop; asks `should_stop` and the clock too."""
+        if self.reason is None:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self.request(f"max_runtime={self._max_runtime:g} reached")
+            elif self._should_stop is not None and self._should_stop():
+                self.request("should_stop() said so")
+        return self.reason is not None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, asking everything every tenth of a second; True if something asked to stop."""
+        end = time.monotonic() + seconds
+        while not self.check():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._event.wait(min(left, POLL_SECONDS))
+        return True
+
+    def pause(self, seconds: float) -> bool:
+        """Wait in a thread that must not call `should_stop`; True if something asked to stop."""
+        return self._event.wait(seconds)
+
+
+class SignalHandlers:
+    """Turns signals into a stop while its block runs, in the main thread; handlers are put back as they were.
+
+    Ctrl-C is taken where Python's own handler is in place: the first one stops after the batch in hand and raises
+    KeyboardInterrupt then. With `stop_on_signals` SIGINT and SIGTERM only stop. A second signal strikes at once.
+    """
+
+    def __init__(self, stop: Stop, *, stop_on_signals: bool) -> None:
+        self._stop = stop
+        self._stop_on_signals = stop_on_signals
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            if self._stop_on_signals:
+                msg = "stop_on_signals=True works in the main thread only; use should_stop in other threads"
+                raise ConfigurationError(msg)
+            return
+        wanted: list[signal.Signals] = []
+        if self._stop_on_signals:
+            wanted = [signal.SIGINT, signal.SIGTERM]
+        elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            wanted = [signal.SIGINT]
+        for number in wanted:
+            self._before[number] = signal.getsignal(number)
+            signal.signal(number, self._handle)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            # None is a handler that was not set from Python; there is no way to set it again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._stop.reason is not None and self._stop.reason.startswith("SIG"):
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + number)
+        self._stop.interrupt = not self._stop_on_signals
+        if self._stop.reason is None:
+            self._stop.request(name)
+        else:
+            self._stop.reason = name  # asked for before; the next signal shall strike

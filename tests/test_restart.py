@@ -1,0 +1,137 @@
+"""Restart detection, row by row of the table in the design."""
+
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+
+from resumable_sync import CrashLoopError, Job, JobHeldError, JobStatus, Lease, SourceChangedError
+from resumable_sync._model import fingerprint_text
+from resumable_sync._restart import Decision, Rules, decide
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+LEASE = Lease(job_id="j", owner="other", fencing_token=7, expires_at=NOW + timedelta(seconds=30))
+HALFWAY = Job(
+    id="j",
+    status=JobStatus.RUNNING,
+    run=2,
+    run_id="r",
+    cursor=[250],
+    processed_records=250,
+    processed_batches=3,
+    updated_at=NOW - timedelta(hours=1),
+)
+
+
+def job(**changes: object) -> Job:
+    return attrs.evolve(HALFWAY, **changes)
+
+
+@pytest.mark.parametrize(
+    ("stored", "action", "fresh_run"),
+    [
+        (None, "new", False),
+        (Job(id="j"), "new", False),
+        (job(status=JobStatus.RUNNING, cursor=None, processed_records=0), "new", False),
+        (job(status=JobStatus.FAILED, cursor=None, processed_records=0), "new", False),
+        (job(lease=LEASE), "held", False),
+        (job(), "resume", False),
+        (job(status=JobStatus.INTERRUPTED), "resume", False),
+        (job(status=JobStatus.FAILED), "resume", False),
+        (job(status=JobStatus.COMPLETED), "new", True),
+        (job(status=JobStatus.INCOMPLETE), "new", True),
+        (job(status=JobStatus.COMPLETED, lease=LEASE), "held", False),
+        (job(status=JobStatus.PENDING), "new", True),
+    ],
+)
+def test_stored_job_decides(stored: Job | None, action: str, fresh_run: bool) -> None:  # noqa: FBT001
+    decision = decide(stored, Rules(), now=NOW)
+    assert (decision.action, decision.fresh_run) == (action, fresh_run)
+
+
+def test_resume_goes_on_at_the_checkpoint() -> None:
+    decision = decide(job(), Rules(), now=NOW)
+    assert (decision.cursor, decision.processed_records, decision.processed_batches) == ([250], 250, 3)
+
+
+def test_held_says_by_whom() -> None:
+    error = decide(job(lease=LEASE), Rules(), now=NOW).error
+    assert isinstance(error, JobHeldError)
+    assert (error.owner, error.expires_at, error.job_id) == ("other", LEASE.expires_at, "j")
+
+
+@pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.COMPLETED])
+def test_a_dead_owner_on_this_host_is_replaced_at_once(status: JobStatus) -> None:
+    decision = decide(job(status=status, lease=LEASE), Rules(), now=NOW, owner_gone=True)
+    assert decision.replacing == 7
+    assert decision.action == ("resume" if status is JobStatus.RUNNING else "new")
+
+
+@pytest.mark.parametrize("lease", [None, LEASE])
+@pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.INCOMPLETE])
+def test_skip_of_a_finished_job_comes_before_its_lease(status: JobStatus, lease: Lease | None) -> None:
+    assert decide(job(status=status, lease=lease), Rules(if_completed="skip"), now=NOW).action == "skip"
+
+
+@pytest.mark.parametrize("before", [Job(id="j"), job(), job(status=JobStatus.COMPLETED, run=1)])
+def test_finished_between_two_looks_is_skip(before: Job) -> None:
+    decision = decide(job(status=JobStatus.COMPLETED), Rules(), now=NOW, before=before)
+    assert decision.action == "skip"
+    assert "meanwhile" in decision.reason
+
+
+def test_finished_at_both_looks_is_a_new_run() -> None:
+    done = job(status=JobStatus.COMPLETED)
+    assert decide(done, Rules(), now=NOW, before=done).action == "new"
+
+
+def test_changed_source_is_refused_by_the_names_of_its_parts() -> None:
+    old = fingerprint_text({"query": "a", "key": "id"})
+    new = fingerprint_text({"query": "b", "key": "id"})
+    decision = decide(job(fingerprint=old), Rules(fingerprint=new), now=NOW)
+    assert decision.action == "refuse"
+    assert isinstance(decision.error, SourceChangedError)
+    assert decision.error.changed == ("query",)
+
+
+@pytest.mark.parametrize(("if_changed", "action", "fresh"), [("rerun", "new", True), ("resume", "resume", False)])
+def test_changed_source_by_consent(if_changed: str, action: str, fresh: bool) -> None:  # noqa: FBT001
+    rules = Rules(fingerprint="b", if_changed=if_changed)  # type: ignore[arg-type]
+    decision = decide(job(fingerprint="a"), rules, now=NOW)
+    assert (decision.action, decision.fresh_run) == (action, fresh)
+
+
+@pytest.mark.parametrize("fingerprint", [None, "a"])
+def test_a_missing_fingerprint_is_not_checked(fingerprint: str | None) -> None:
+    assert decide(job(fingerprint=fingerprint), Rules(fingerprint="a"), now=NOW).action == "resume"
+    assert decide(job(fingerprint="a"), Rules(fingerprint=fingerprint), now=NOW).action == "resume"
+
+
+@pytest.mark.parametrize(("seconds", "action"), [(3599, "new"), (3600, "resume"), (None, "resume")])
+def test_an_old_checkpoint_starts_a_new_run(seconds: float | None, action: str) -> None:
+    decision = decide(job(), Rules(resume_within=seconds), now=NOW)
+    assert (decision.action, decision.fresh_run) == (action, action == "new")
+
+
+def test_a_job_with_only_a_count_resumes_at_the_last_whole_batch() -> None:
+    decision = decide(job(cursor=None), Rules(batch_size=100, seekable=True), now=NOW)
+    assert (decision.action, decision.seek, decision.processed_records, decision.processed_batches) == (
+        "resume",
+        200,
+        200,
+        2,
+    )
+
+
+def test_a_job_with_only_a_count_starts_anew_where_the_place_cannot_be_found() -> None:
+    decision = decide(job(cursor=None), Rules(batch_size=100), now=NOW)
+    assert (decision.action, decision.fresh_run, decision.warning) == ("new", True, True)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_attempts_that_die_one_after_the_other_are_refused(progress: bool) -> None:  # noqa: FBT001
+    stored = job(stalled_attempts=5) if progress else job(stalled_attempts=5, cursor=None, processed_records=0)
+    decision: Decision = decide(stored, Rules(), now=NOW)
+    assert decision.action == "refuse"
+    assert isinstance(decision.error, CrashLoopError)
+    assert decide(stored, Rules(max_stalled_attempts=6), now=NOW).action in ("new", "resume")
