@@ -4,8 +4,8 @@
         def fetch(self, offset: int, limit: int) -> list[dict[str, Any]]:
             return api.get("/orders", params={"offset": offset, "limit": limit}).json()
 
-They know when a source is exhausted (an empty page or a missing token, never a short page or a count), cut pages that are
-longer than asked, and notice a source that goes round in circles.
+They know when a source is exhausted (an empty page or a missing token, never a short page or a count), cut pages that
+are longer than asked, and notice a source that goes round in circles.
 """
 
 from abc import abstractmethod
@@ -78,7 +78,7 @@ class OffsetConnector(_PagingConnector[RecordT]):
 
         Args:
             offset: How many records to pass over, from 0.
-            limit: How many to give, at least 1. Fewer is fine, none means the end; more are cut off and asked for again.
+            limit: How many to give, at least 1. Fewer is fine, none means the end; more are cut off.
         """
 
     @override
@@ -120,7 +120,7 @@ class KeysetConnector(_PagingConnector[RecordT], Generic[RecordT, KeyT]):
 
         Args:
             after: The key of the last record delivered, or None for the beginning.
-            limit: How many to give, at least 1. Fewer is fine, none means the end; more are cut off and asked for again.
+            limit: How many to give, at least 1. Fewer is fine, none means the end; more are cut off.
         """
 
     @abstractmethod
@@ -139,7 +139,8 @@ class KeysetConnector(_PagingConnector[RecordT], Generic[RecordT, KeyT]):
                 records = records[:batch_size]
             after = self.key_of(records[len(records) - 1])
             if after is None:
-                msg = f"{type(self).__name__}.key_of gave None, which means the beginning; order by a key that is never None"
+                name = type(self).__name__
+                msg = f"{name}.key_of gave None, which means the beginning; order by a key that is never None"
                 raise CursorError(msg)
             watch.step([after])
             yield self._page(records, [after])
@@ -156,12 +157,12 @@ class KeysetConnector(_PagingConnector[RecordT], Generic[RecordT, KeyT]):
 class TokenConnector(_PagingConnector[RecordT], Generic[RecordT, TokenT]):
     """Reads a source whose every page names the next one by a token. Override `fetch`.
 
-    An empty page that has a next token is passed over. A page that is longer than the batch size is delivered in parts; a
-    resume in its middle fetches it again and passes over what was delivered, so a token must stay valid, and give
+    An empty page that has a next token is passed over. A page that is longer than the batch size is delivered in parts;
+    a resume in its middle fetches it again and passes over what was delivered, so a token must stay valid, and give
     the same records, as long as the job may be resumed.
 
-    The cursor is `["token", token]` (deliver from the page of that token on), `["token", token, 40]` (the same, without its
-    first 40 records) or `["end"]`.
+    The cursor is `["token", token]` (deliver from the page of that token on), `["token", token, 40]` (the same, without
+    its first 40 records) or `["end"]`.
     """
 
     @abstractmethod
@@ -200,7 +201,8 @@ class TokenConnector(_PagingConnector[RecordT], Generic[RecordT, TokenT]):
 
     def _fetched(self, answer: Any) -> tuple[Sequence[RecordT], TokenT | None]:
         if type(answer) is not tuple or len(answer) != 2:  # noqa: PLR2004 - the pair
-            msg = f"{type(self).__name__}.fetch gave a {type(answer).__name__}; give a tuple (records, next token or None)"
+            name = type(self).__name__
+            msg = f"{name}.fetch gave a {type(answer).__name__}; give a tuple (records, next token or None)"
             raise ConfigurationError(msg)
         return self._checked(answer[0]), answer[1]
 
@@ -247,8 +249,8 @@ class _CycleWatch:
         text = encode_cursor(place)
         if text == self._remembered:
             msg = (
-                f"{self._source} gave a {self._what} that was passed before; reading on would never end. Let fetch go on "
-                f"after the {self._what} it is given, and let every {self._what} be unique"
+                f"{self._source} gave a {self._what} that was passed before; reading on would never end. Let fetch go "
+                f"on after the {self._what} it is given, and let every {self._what} be unique"
             )
             raise CursorError(msg)
         self._steps += 1
