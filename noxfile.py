@@ -46,7 +46,7 @@ def run_pytest(session: nox.Session, *arguments: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, in two processes."""
     install(session, "test")
-    run_pytest(session, "--numprocesses=2")
+    run_pytest(session, "--numprocesses=2", "--dist=worksteal")
 
 
 @nox.session(python=PYTHONS[0], venv_backend="uv")
@@ -54,7 +54,7 @@ def tests_lowest(session: nox.Session) -> None:
     """Run the tests on the oldest Python with the lowest versions that pyproject.toml allows."""
     session.install("--resolution=lowest-direct", "-r", "pyproject.toml", "--all-extras", "--group=test")
     session.install("--no-deps", ".")
-    run_pytest(session, "--numprocesses=2")
+    run_pytest(session, "--numprocesses=2", "--dist=worksteal")
 
 
 @nox.session
