@@ -13,9 +13,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from resumable_sync import SyncResult, plan_full_sync, run_full_sync
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.sql import SQLSink
+
+from resumable_sync import SyncResult, plan_full_sync, run_full_sync
 from resumable_sync.stores.sql import SQLJobStore
 
 ORDERS = 300_000
@@ -40,7 +41,7 @@ def sync(folder: Path) -> SyncResult:
 
 def build_shop(folder: Path) -> None:
     """Make a shop database with orders; ids have gaps, as they do."""
-    rng = random.Random(7)  # noqa: S311 - data for a demo
+    rng = random.Random(7)
     rows = (
         (
             number * 3 + rng.randrange(3),
@@ -86,7 +87,10 @@ def run_and_kill(folder: Path, at_record: int) -> None:
 def verdict(folder: Path) -> bool:
     """Compare source and target row by row; True if they are the same."""
     missing = extra = 0
-    with closing(sqlite3.connect(folder / "shop.db")) as shop, closing(sqlite3.connect(folder / "warehouse.db")) as warehouse:
+    with (
+        closing(sqlite3.connect(folder / "shop.db")) as shop,
+        closing(sqlite3.connect(folder / "warehouse.db")) as warehouse,
+    ):
         query = "SELECT * FROM orders ORDER BY id"
         source, target = shop.execute(query), warehouse.execute(query)
         expected, found = source.fetchone(), target.fetchone()
@@ -108,15 +112,20 @@ def main(folder: Path) -> int:
     build_shop(folder)
     # No primary key in the target: a row that arrives twice must show, not fail.
     with closing(sqlite3.connect(folder / "warehouse.db")) as connection, connection:
-        connection.execute("CREATE TABLE orders (id INTEGER, customer TEXT, status TEXT, cents INTEGER, ordered_at TEXT, note TEXT)")
+        connection.execute(
+            "CREATE TABLE orders (id INTEGER, customer TEXT, status TEXT, cents INTEGER, ordered_at TEXT, note TEXT)"
+        )
     print(f"syncing it into another database, killing the process {KILLS} times")
     step = ORDERS // (KILLS + 1)
     for number in range(KILLS):
         say_plan(folder)
-        run_and_kill(folder, step * number + random.randrange(step // 10, step))  # noqa: S311 - a moment, no secret
+        run_and_kill(folder, step * number + random.randrange(step // 10, step))
     say_plan(folder)
     result = sync(folder)
-    print(f"  {result.status}: {result.records:,} records in this attempt, {result.job.processed_records:,} in all, attempt {result.job.attempt}")
+    print(
+        f"  {result.status}: {result.records:,} records in attempt {result.job.attempt}, "
+        f"{result.job.processed_records:,} in all"
+    )
     exact = verdict(folder)
     print("nothing lost, nothing duplicated" if exact else "NOT EXACT")
     return 0 if exact else 1

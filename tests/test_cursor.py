@@ -42,7 +42,7 @@ cursors = st.recursive(
 )
 
 
-def identical(one: Any, other: Any) -> bool:
+def identical(one: Any, other: Any) -> bool:  # noqa: PLR0911 - a return per type
     """Equal in type, value and everything that equality ignores."""
     if type(one) is not type(other):
         return False

@@ -44,7 +44,7 @@ def job(**changes: object) -> Job:
         (job(status=JobStatus.PENDING), "new", True),
     ],
 )
-def test_stored_job_decides(stored: Job | None, action: str, fresh_run: bool) -> None:  # noqa: FBT001
+def test_stored_job_decides(stored: Job | None, action: str, fresh_run: bool) -> None:
     decision = decide(stored, Rules(), now=NOW)
     assert (decision.action, decision.fresh_run) == (action, fresh_run)
 
@@ -95,7 +95,7 @@ def test_changed_source_is_refused_by_the_names_of_its_parts() -> None:
 
 
 @pytest.mark.parametrize(("if_changed", "action", "fresh"), [("rerun", "new", True), ("resume", "resume", False)])
-def test_changed_source_by_consent(if_changed: str, action: str, fresh: bool) -> None:  # noqa: FBT001
+def test_changed_source_by_consent(if_changed: str, action: str, fresh: bool) -> None:
     rules = Rules(fingerprint="b", if_changed=if_changed)  # type: ignore[arg-type]
     decision = decide(job(fingerprint="a"), rules, now=NOW)
     assert (decision.action, decision.fresh_run) == (action, fresh)
@@ -129,7 +129,7 @@ def test_a_job_with_only_a_count_starts_anew_where_the_place_cannot_be_found() -
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_attempts_that_die_one_after_the_other_are_refused(progress: bool) -> None:  # noqa: FBT001
+def test_attempts_that_die_one_after_the_other_are_refused(progress: bool) -> None:
     stored = job(stalled_attempts=5) if progress else job(stalled_attempts=5, cursor=None, processed_records=0)
     decision: Decision = decide(stored, Rules(), now=NOW)
     assert decision.action == "refuse"

@@ -118,13 +118,7 @@ def _again(job: Job | None, decision: Decision, rules: Rules, first: Job | None)
 
 def _decide_again(store: JobStore, first: Job | None, lease: Lease, rules: Rules, retrier: Retrier) -> Granted:
     try:
-        job = retrier.call("load", store.load, lease.job_id)
-        if job is None:
-            raise LeaseLostError(lease.job_id, lease.fencing_token)
-        job = attrs.evolve(job, lease=None)
-        decision = decide(job, rules, now=utc_now(), before=_before(first, job))
-        if decision.error is not None:
-            raise decision.error
+        job, decision = _look_again(store, first, lease, rules, retrier)
     except BaseException:
         give_back(store, lease)
         raise
@@ -132,6 +126,19 @@ def _decide_again(store: JobStore, first: Job | None, lease: Lease, rules: Rules
         give_back(store, lease)
         return Granted(job=job, decision=decision, lease=None)
     return Granted(job=job, decision=decision, lease=lease)
+
+
+def _look_again(
+    store: JobStore, first: Job | None, lease: Lease, rules: Rules, retrier: Retrier
+) -> tuple[Job, Decision]:
+    job = retrier.call("load", store.load, lease.job_id)
+    if job is None:
+        raise LeaseLostError(lease.job_id, lease.fencing_token)
+    job = attrs.evolve(job, lease=None)
+    decision = decide(job, rules, now=utc_now(), before=_before(first, job))
+    if decision.error is not None:
+        raise decision.error
+    return job, decision
 
 
 def _before(first: Job | None, job: Job) -> Job:
@@ -145,4 +152,6 @@ def give_back(store: JobStore, lease: Lease) -> None:
     except LeaseLostError:
         logger.warning("job %r: the lease was taken over before it could be released", lease.job_id)
     except ResumableSyncError as error:
-        logger.warning("job %r: the lease could not be released, it ends by itself: %s", lease.job_id, describe_error(error))
+        logger.warning(
+            "job %r: the lease could not be released, it ends by itself: %s", lease.job_id, describe_error(error)
+        )

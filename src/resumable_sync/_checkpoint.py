@@ -43,7 +43,11 @@ class Checkpoints:
         return self._doubtful or self.job
 
     def save(self, job: Job) -> None:
-        """Save the job; only this is tried again if it fails, since the sink has accepted what it stands for."""
+        """Save the job; only this is tried again if it fails, since the sink has accepted what it stands for.
+
+        Raises:
+            ConfigurationError: If a transaction given to `enlist` is still open.
+        """
         if not self.confirm():
             raise ConfigurationError(self._still_open())
         self.job = job
@@ -101,6 +105,7 @@ class Checkpoints:
             Whether it was.
 
         Raises:
+            ConfigurationError: If a transaction given to `enlist` is still open.
             LeaseLostError: If the store shows neither the state before nor the state after.
         """
         doubtful = self._doubtful

@@ -14,7 +14,7 @@ import base64
 import json
 import math
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -111,8 +111,8 @@ def _encode(value: Any, depth: int) -> Any:
     encoder = _ENCODERS.get(kind)
     if encoder is None:
         msg = (
-            f"a cursor cannot hold a {kind.__module__}.{kind.__qualname__}; convert it to one of None, bool, int, float, "
-            "str, bytes, Decimal, datetime, date, time, timedelta, UUID, list, tuple or dict with string keys "
+            f"a cursor cannot hold a {kind.__module__}.{kind.__qualname__}; convert it to one of None, bool, int, "
+            "float, str, bytes, Decimal, datetime, date, time, timedelta, UUID, list, tuple or dict with string keys "
             "(exactly these types)"
         )
         raise CursorError(msg)
@@ -206,7 +206,7 @@ def _decode_zone(node: Any) -> tzinfo | None:
     offset = timedelta(days, seconds, microseconds)
     if name is not None:
         return timezone(offset, _decode(name, 1))
-    return timezone(offset) if offset else timezone.utc
+    return timezone(offset) if offset else UTC
 
 
 def _decode_datetime(content: Any) -> datetime:

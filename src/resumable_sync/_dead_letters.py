@@ -100,6 +100,6 @@ def _part_key(key: str, part: str) -> str:
 def _slice(records: Any, start: int, stop: int) -> Sequence[Any]:
     if hasattr(records, "to_pylist"):
         part: Sequence[Any] = records.slice(start, stop - start)
-        return part
-    part = records[start:stop]
+    else:
+        part = records[start:stop]
     return part

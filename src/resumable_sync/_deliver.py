@@ -17,7 +17,7 @@ After = Callable[[Batch[Any], int], Job]
 
 
 class Delivery:
-    """Delivers batches to one sink: in the store's transaction where both can, else the sink first and then the store."""
+    """Delivers batches to one sink: in the store's transaction where both can, else first the sink, then the store."""
 
     def __init__(
         self, sink: Sink, store: JobStore, checkpoints: Checkpoints, retrier: Retrier, *, keep_refused: bool
@@ -67,9 +67,7 @@ class Delivery:
         self._sink.write(batch, transaction.connection)
         return after(batch, 0)
 
-    def _bisect(
-        self, transaction: StoreTransaction, batch: Batch[Any], after: After, letters: list[DeadLetter]
-    ) -> Job:
+    def _bisect(self, transaction: StoreTransaction, batch: Batch[Any], after: After, letters: list[DeadLetter]) -> Job:
         bisection = Bisection(self._sink, batch, transaction.connection, self._retrier)
         bisection.write()
         nothing_ever = bisection.accepted == 0 and self._checkpoints.job.processed_records == 0

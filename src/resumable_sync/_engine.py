@@ -18,6 +18,8 @@ from resumable_sync._validate import check_job_id
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from resumable_sync.stores.sql import SQLJobStore
+
 __all__ = ["FullSync", "plan_full_sync", "run_full_sync"]
 
 RecordT = TypeVar("RecordT", default=Any)
@@ -143,14 +145,17 @@ class FullSync(Generic[RecordT]):
         options: SyncOptions,
     ) -> None:
         checked = make_options(check_job_id(job_id), options)
-        self._own_store = _default_store() if store is None else None
-        self._session = Session(job_id, connector, sink, store or self._own_store, checked)
+        self._own_store: SQLJobStore | None = None
+        if store is None:
+            store = self._own_store = _default_store()
+        self._session = Session(job_id, connector, sink, store, checked)
         self._working: bool | None = None
 
     def __enter__(self) -> Self:
         """Decide, acquire the lease and begin.
 
         Raises:
+            ConfigurationError: If it was entered before.
             JobHeldError: If another live attempt holds the job; further errors as for `run_full_sync`.
         """
         if self._working is not None:
@@ -174,7 +179,11 @@ class FullSync(Generic[RecordT]):
             self.close_store()
 
     def __iter__(self) -> Iterator[Batch[RecordT]]:
-        """Yield the batches from where the job stands; none if there is nothing to do."""
+        """Yield the batches from where the job stands; none if there is nothing to do.
+
+        Raises:
+            ConfigurationError: If the `with` block was not entered.
+        """
         if self._working is None:
             msg = "iterate over a FullSync inside its with block"
             raise ConfigurationError(msg)
@@ -239,6 +248,7 @@ class _Run(FullSync[RecordT]):
         self._session.deliver(batch)
 
 
-def _default_store() -> Any:
+def _default_store() -> "SQLJobStore":
     # The one place where the core knows an adapter, and only by name: SQLAlchemy is loaded for those who use it.
-    return importlib.import_module("resumable_sync.stores.sql").SQLJobStore()
+    store: SQLJobStore = importlib.import_module("resumable_sync.stores.sql").SQLJobStore()
+    return store

@@ -19,6 +19,8 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from typing_extensions import override
+
 __all__ = [
     "ConfigurationError",
     "CrashLoopError",
@@ -69,6 +71,7 @@ class JobHeldError(ResumableSyncError):
         self.expires_at = expires_at
         self.job_id = job_id
 
+    @override
     def __str__(self) -> str:
         until = f" until {self.expires_at.isoformat()} unless renewed" if self.expires_at else ""
         return (
@@ -90,6 +93,7 @@ class LeaseLostError(ResumableSyncError):
         self.job_id = job_id
         self.fencing_token = fencing_token
 
+    @override
     def __str__(self) -> str:
         return (
             f"the lease of job {self.job_id!r} (fencing token {self.fencing_token}) was lost: it expired and "
@@ -111,6 +115,7 @@ class SourceChangedError(ResumableSyncError):
         self.job_id = job_id
         self.changed = tuple(changed)
 
+    @override
     def __str__(self) -> str:
         return (
             f"the source of job {self.job_id!r} changed since its last checkpoint: {', '.join(self.changed)}; "
@@ -131,6 +136,7 @@ class CursorError(ResumableSyncError):
         self.message = message
         self.job_id = job_id
 
+    @override
     def __str__(self) -> str:
         return self.message if self.job_id is None else f"job {self.job_id!r}: {self.message}"
 
@@ -150,6 +156,7 @@ class CrashLoopError(ResumableSyncError):
         self.stalled_attempts = stalled_attempts
         self.max_stalled_attempts = max_stalled_attempts
 
+    @override
     def __str__(self) -> str:
         return (
             f"{self.stalled_attempts} attempts of job {self.job_id!r} died in a row without saving a checkpoint "
@@ -186,6 +193,7 @@ class StateCorruptError(StoreError):
         self.field = field
         self.detail = detail
 
+    @override
     def __str__(self) -> str:
         return (
             f"the stored state of job {self.job_id!r} is damaged: field {self.field!r} {self.detail}; the row was left "
@@ -206,6 +214,7 @@ class TransientError(ResumableSyncError):
         self.message = message
         self.retry_after = retry_after
 
+    @override
     def __str__(self) -> str:
         return self.message
 
@@ -223,6 +232,7 @@ class MissingExtraError(ResumableSyncError, ImportError):
         self.package = package
         self.extra = extra
 
+    @override
     def __str__(self) -> str:
         return f"{self.package} is not installed; install it with: pip install 'resumable_sync[{self.extra}]'"
 
@@ -242,7 +252,10 @@ _CREDENTIALS = [
 # What databases quote of a record in the first line of their message.
 _VALUES = [
     (re.compile(r"(?s)(Duplicate entry )'.*'( for key )"), r"\1'***'\2"),
-    (re.compile(r"(?s)((?:Incorrect|Truncated incorrect|Invalid|out of range)[^':]*:? ?)'.*?'( for | in |$)"), r"\1'***'\2"),
+    (
+        re.compile(r"(?s)((?:Incorrect|Truncated incorrect|Invalid|out of range)[^':]*:? ?)'.*?'( for | in |$)"),
+        r"\1'***'\2",
+    ),
     (re.compile(r"(?s)(: )\".*\""), r'\1"***"'),
 ]
 

@@ -59,16 +59,16 @@ def _stat(pid: int) -> list[str] | None:
 def _place_of(pid: int) -> str | None:
     proc = Path("/proc")
     try:
-        if os.readlink(proc / "self") != str(pid):
+        if (proc / "self").readlink() != Path(str(pid)):
             return None  # this /proc shows the numbers of another namespace
         facts = [
             (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
-            os.readlink(proc / "self/ns/pid"),
+            str((proc / "self/ns/pid").readlink()),
         ]
     except (OSError, ValueError):
         return None
     try:
-        facts.append(os.readlink(proc / "self/ns/time"))
+        facts.append(str((proc / "self/ns/time").readlink()))
     except OSError:
         facts.append("")  # kernels before 5.6 have no time namespaces
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

@@ -112,4 +112,6 @@ class LeaseKeeper:
                     self._stop.request("the lease was lost")
                     return
             except Exception as error:  # noqa: BLE001 - the next beat, or the next save, decides
-                logger.warning("job %r: the lease could not be renewed, will try again: %s", lease.job_id, describe_error(error))
+                logger.warning(
+                    "job %r: the lease could not be renewed, will try again: %s", lease.job_id, describe_error(error)
+                )

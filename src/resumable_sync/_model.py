@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 RecordT = TypeVar("RecordT", default=Any)
+RecordT_co = TypeVar("RecordT_co", covariant=True, default=Any)
 
 Cursor: TypeAlias = Any
 """Where reading goes on. One of the types of `resumable_sync._cursor`; only the connector interprets it."""
@@ -143,7 +144,7 @@ class Job:
 
 
 @attrs.frozen
-class Page(Generic[RecordT]):
+class Page(Generic[RecordT_co]):
     """What a connector yields: records, and the cursor after them.
 
     Attributes:
@@ -152,7 +153,7 @@ class Page(Generic[RecordT]):
         columns: The column names where records are tuples.
     """
 
-    records: Sequence[RecordT]
+    records: Sequence[RecordT_co]
     cursor: Cursor
     columns: Sequence[str] | None = None
 
@@ -161,7 +162,7 @@ class Page(Generic[RecordT]):
 
 
 @attrs.frozen(kw_only=True)
-class Batch(Generic[RecordT]):
+class Batch(Generic[RecordT_co]):
     """A page on its way to the sink, with the identity of its job, run and place.
 
     Attributes:
@@ -177,7 +178,7 @@ class Batch(Generic[RecordT]):
             same records. Another batch size gives other keys.
     """
 
-    records: Sequence[RecordT]
+    records: Sequence[RecordT_co]
     columns: Sequence[str] | None = None
     cursor: Cursor
     previous_cursor: Cursor | None
@@ -322,7 +323,10 @@ def fingerprint_text(fingerprint: str | Mapping[str, str] | None) -> str | None:
     """
     if fingerprint is None or isinstance(fingerprint, str):
         return fingerprint
-    digests = {name: hashlib.sha256(str(fingerprint[name]).encode("utf-8", "surrogatepass")).hexdigest()[:32] for name in fingerprint}
+    digests = {
+        name: hashlib.sha256(str(fingerprint[name]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        for name in fingerprint
+    }
     return json.dumps(digests, sort_keys=True, separators=(",", ":"))
 
 

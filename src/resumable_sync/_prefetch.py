@@ -25,7 +25,9 @@ class Prefetch(Generic[T]):
         for _ in range(depth):
             self._room.put(None)
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), name="resumable_sync-reader", daemon=True)
+        self._thread = threading.Thread(
+            target=context.run, args=(self._run,), name="resumable_sync-reader", daemon=True
+        )
         self._thread.start()
 
     def get(self, timeout: float) -> T | None:

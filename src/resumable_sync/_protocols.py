@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 ReadT = TypeVar("ReadT", default=Any)
-WrittenT = TypeVar("WrittenT", contravariant=True, default=Any)
+WrittenT_contra = TypeVar("WrittenT_contra", contravariant=True, default=Any)
 
 Observer: TypeAlias = Callable[[Event], object]
 """Is called with every event, one at a time, from whatever thread it happens in. One that raises is logged and left
@@ -122,7 +122,7 @@ class DescribingConnector(Protocol):
 
 
 @runtime_checkable
-class Sink(Protocol[WrittenT]):
+class Sink(Protocol[WrittenT_contra]):
     """Where batches go, in cursor order.
 
     Implementations must:
@@ -146,7 +146,7 @@ class Sink(Protocol[WrittenT]):
         """Prepare the target; called at the start of every attempt, after its lease was got."""
         ...
 
-    def write(self, batch: Batch[WrittenT], connection: "Connection | None") -> None:
+    def write(self, batch: Batch[WrittenT_contra], connection: "Connection | None") -> None:
         """Write a batch; on return it is delivered (with a `connection`: when that commits)."""
         ...
 
@@ -330,4 +330,3 @@ class DeadLetterStore(TransactionalJobStore, Protocol):
     def purge_dead_letters(self, job_id: str, transaction: StoreTransaction) -> None:
         """Remove all letters of a job."""
         ...
-

@@ -95,7 +95,10 @@ class _Source(Generic[RecordT]):
     def _place(self, page: Page[RecordT]) -> PlacedPage[RecordT]:
         count = self._length(page)
         if page.cursor is None:
-            msg = f"{_name(self._connector)} yielded a page whose cursor is None, which means the beginning; give the cursor after its last record"
+            msg = (
+                f"{_name(self._connector)} yielded a page whose cursor is None, which means the beginning; "
+                "give the cursor after its last record"
+            )
             raise CursorError(msg)
         if count > self._size:
             msg = f"{_name(self._connector)} yielded a page of {count} records, asked for at most {self._size}; cut it"
@@ -103,7 +106,10 @@ class _Source(Generic[RecordT]):
         text = encode_cursor(page.cursor)
         if text == self._text:
             what = "an empty page" if count == 0 else f"{count} records"
-            msg = f"{_name(self._connector)} yielded {what} with the cursor of the page before; every page must advance the cursor"
+            msg = (
+                f"{_name(self._connector)} yielded {what} with the cursor of the page before; "
+                "let every page advance the cursor"
+            )
             raise CursorError(msg)
         self._watch(text)
         placed = PlacedPage(page, self._cursor, self._text, text)
@@ -114,7 +120,10 @@ class _Source(Generic[RecordT]):
         try:
             return len(page.records)
         except (AttributeError, TypeError):
-            msg = f"{_name(self._connector)} yielded a {type(page).__name__}; yield Page(records, cursor) with a list of records"
+            msg = (
+                f"{_name(self._connector)} yielded a {type(page).__name__}; "
+                "let it yield Page(records, cursor) with a list of records"
+            )
             raise ConfigurationError(msg) from None
 
     def _watch(self, text: str) -> None:

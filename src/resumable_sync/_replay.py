@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -47,7 +48,7 @@ def replay_dead_letters(
     check_job_id(job_id)
     target = as_sink(sink)
     if not isinstance(store, DeadLetterStore):
-        msg = f"job {job_id!r}: the {type(store).__name__} keeps no dead letters; use a store that does, such as SQLJobStore"
+        msg = f"job {job_id!r}: a {type(store).__name__} keeps no dead letters; use a store that does, as SQLJobStore"
         raise ConfigurationError(msg)
     if not target.transactional:
         msg = f"job {job_id!r}: replaying needs a transactional sink, such as SQLSink without url or transactional(f)"
@@ -78,7 +79,12 @@ def replay_dead_letters(
 
 
 def _take(job_id: str, store: JobStore, retrier: Retrier) -> tuple[Job, Lease]:
-    """Get the lease of a job that exists; a replay makes none."""
+    """Get the lease of a job that exists; a replay makes none.
+
+    Raises:
+        ConfigurationError: If there is no such job.
+        JobHeldError: If another live attempt holds it.
+    """
     job = retrier.call("load", store.load, job_id)
     if job is None:
         msg = f"there is no job {job_id!r} in the store; give the job_id of the sync whose dead letters to replay"
@@ -113,7 +119,7 @@ class _Replay:
             if letter.run != job.run:
                 continue
             try:
-                self.checkpoints.transact("write", lambda transaction, letter=letter: self._deliver(transaction, letter))
+                self.checkpoints.transact("write", partial(self._deliver, letter))
                 self.delivered += 1
             except Exception as error:
                 if not is_refusal(error, self.retrier):
@@ -128,7 +134,7 @@ class _Replay:
         self.sink.begin(attrs.evolve(job, lease=self.keeper.lease), transaction.connection)
         return job
 
-    def _deliver(self, transaction: StoreTransaction, letter: DeadLetter) -> Job:
+    def _deliver(self, letter: DeadLetter, transaction: StoreTransaction) -> Job:
         job = self.checkpoints.job
         batch = Batch(
             records=[letter.record],

@@ -67,7 +67,7 @@ class Decision:
     warning: bool = False
 
 
-def decide(
+def decide(  # noqa: PLR0911 - a return per row of the table
     job: Job | None, rules: Rules, *, now: datetime, owner_gone: bool = False, before: Job | None = None
 ) -> Decision:
     """Decide what a call means for the stored job.
@@ -110,7 +110,9 @@ def _resume(job: Job, rules: Rules, now: datetime) -> Decision:
     if rules.resume_within is not None and job.updated_at is not None:
         age = now - job.updated_at
         if age > timedelta(seconds=rules.resume_within):
-            reason = f"the checkpoint is {age.total_seconds():.0f} s old, more than resume_within={rules.resume_within:g}"
+            reason = (
+                f"the checkpoint is {age.total_seconds():.0f} s old, more than resume_within={rules.resume_within:g}"
+            )
             return Decision(action="new", reason=reason, fresh_run=True)
     changed = changed_parts(job.fingerprint, rules.fingerprint)
     if changed and rules.if_changed == "raise":

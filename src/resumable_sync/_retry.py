@@ -85,7 +85,13 @@ class Retry:
     max_tries: int = attrs.field(default=5, validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)])
     wait_initial: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
     wait_max: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
-    timeout: float | None = attrs.field(default=60.0, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    timeout: float | None = attrs.field(default=60.0)
+
+    @timeout.validator
+    def _check_timeout(self, _attribute: object, value: float | None) -> None:
+        if value is not None and not value > 0:
+            msg = f"Retry(timeout={value!r}) is not possible; give seconds above 0, or None for no limit"
+            raise ValueError(msg)
 
     def covers(self, error: Exception) -> bool:
         """Whether `error` is worth another try."""
@@ -138,7 +144,7 @@ class Retrier:
     def _call_again(self, name: str, function: Callable[..., T], arguments: tuple[Any, ...], first: Exception) -> T:
         import stamina  # noqa: PLC0415 - not paid for by those who need no second try
 
-        pending: Exception | None = first
+        last = first
         tries = _Tries(self, name)
         try:
             for attempt in stamina.retry_context(
@@ -151,18 +157,14 @@ class Retrier:
             ):
                 tries.next_wait = attempt.next_wait
                 with attempt:
-                    try:
-                        if pending is not None:
-                            raise pending
-                        return function(*arguments)
-                    except Exception as error:
-                        pending = None
-                        raise _TryFailed(error) from None
+                    if not tries.entered:
+                        tries.fail(first)
+                    return tries.once(function, arguments)
         except _TryFailed as failed:
-            error = failed.error
+            last = failed.error
         if tries.stopped:
-            raise StopRequested from error
-        raise error
+            raise StopRequested from last
+        raise last
 
 
 @attrs.define
@@ -173,8 +175,19 @@ class _Tries:
     name: str
     next_wait: float = 0.0
     stopped: bool = False
+    entered: bool = False
     _number: int = 0
     _started: float = attrs.field(factory=time.monotonic)
+
+    def fail(self, error: Exception) -> None:
+        self.entered = True
+        raise _TryFailed(error) from None
+
+    def once(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        try:
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001 - stamina asks `backoff` about it
+            raise _TryFailed(error) from None
 
     def backoff(self, failed: Exception) -> bool | float:
         error = failed.error if isinstance(failed, _TryFailed) else failed

@@ -131,6 +131,9 @@ class Session(Generic[RecordT]):
         Args:
             batch: The batch in hand; one that was accepted before changes nothing.
             connection: The caller's open transaction in the store's database, committed later; None: save now.
+
+        Raises:
+            ConfigurationError: If the batch is not in hand.
         """
         if batch is not self._in_hand:
             tip = self._checkpoints.tip
@@ -158,6 +161,9 @@ class Session(Generic[RecordT]):
 
         Returns:
             Whether `error` was only the sign of a stop, and is dealt with.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C was the stop.
         """
         failure = error
         try:
@@ -218,7 +224,14 @@ class Session(Generic[RecordT]):
         # A death from here on must be counted, so the job is saved before anything else is tried.
         self._checkpoints.save(starting_job(stored, self._decision, fingerprint, utc_now()))
         if self._sink is not None:
-            begin_sink(self._sink, self._connector, self._store, self._checkpoints, self._retrier, self._keeper.lease)
+            begin_sink(
+                self._sink,
+                self._connector,
+                self._store,
+                self._checkpoints,
+                retrier=self._retrier,
+                lease=self._keeper.lease,
+            )
             self._delivery = Delivery(
                 self._sink,
                 self._store,
@@ -245,7 +258,7 @@ class Session(Generic[RecordT]):
     def _throttle(self) -> None:
         if self._options.throttle is None or self._batches == 0:
             return
-        seconds = self._options.throttle()
+        seconds: Any = self._options.throttle()
         if not isinstance(seconds, int | float) or not seconds >= 0:
             msg = f"job {self._job_id!r}: throttle() gave {seconds!r}; let it give the seconds to wait, 0 or more"
             raise ConfigurationError(msg)
@@ -267,9 +280,9 @@ class Session(Generic[RecordT]):
     def _confirm(self) -> None:
         if self._unconfirmed and self._checkpoints.confirm():
             self._enlisted += len(self._unconfirmed)
-            for batch, after, seconds in self._unconfirmed:
+            unconfirmed, self._unconfirmed = self._unconfirmed, []
+            for batch, after, seconds in unconfirmed:
                 self._committed(batch, after, seconds)
-            self._unconfirmed.clear()
 
     def _committed(self, batch: Batch[RecordT], after: Job, seconds: float) -> None:
         self._batches += 1
@@ -300,7 +313,11 @@ class Session(Generic[RecordT]):
         self._counter.close()
         job = self._checkpoints.job
         status = JobStatus.INCOMPLETE if job.dead_letters else JobStatus.COMPLETED
-        done = attrs.evolve(self._ended(status), total_records=self._counter.total if job.total_records is None else job.total_records, stalled_attempts=0)
+        done = attrs.evolve(
+            self._ended(status),
+            total_records=self._counter.total if job.total_records is None else job.total_records,
+            stalled_attempts=0,
+        )
         if self._sink is not None and status is JobStatus.COMPLETED:
             self._delivery.complete(done)
         else:
@@ -348,7 +365,14 @@ class Session(Generic[RecordT]):
         if job.status is JobStatus.INTERRUPTED:
             reason = self._stop.reason or "the loop was left before the source was exhausted"
         self.result = self._result(job, self._decision, reason)
-        logger.info("job %r: %s after %d records in %.1f s%s", job.id, job.status, self._records, self.result.seconds, f" ({reason})" if reason else "")
+        logger.info(
+            "job %r: %s after %d records in %.1f s%s",
+            job.id,
+            job.status,
+            self._records,
+            self.result.seconds,
+            f" ({reason})" if reason else "",
+        )
         if self._observers:
             self._observers.tell(SyncFinished(result=self.result))
 

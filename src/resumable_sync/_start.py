@@ -122,7 +122,9 @@ def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: dat
         finished_at=None,
     )
     if decision.action == "resume":
-        return attrs.evolve(begun, run=max(job.run, 1), run_id=job.run_id or new_run_id(), started_at=job.started_at or now)
+        return attrs.evolve(
+            begun, run=max(job.run, 1), run_id=job.run_id or new_run_id(), started_at=job.started_at or now
+        )
     fresh = decision.fresh_run or job.run_id is None
     return attrs.evolve(
         begun,
@@ -138,7 +140,7 @@ def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: dat
 
 
 def begin_sink(
-    sink: Sink, connector: Connector, store: JobStore, checkpoints: Checkpoints, retrier: Retrier, lease: Lease
+    sink: Sink, connector: Connector, store: JobStore, checkpoints: Checkpoints, *, retrier: Retrier, lease: Lease
 ) -> None:
     """Prepare the sink for an attempt, and take over its own checkpoint where it is ahead of the store's.
 
@@ -185,8 +187,8 @@ def _reached(job: Job, kept: Checkpoint | None) -> Job:
     if batches < job.processed_batches or (job.has_progress and not same_run):
         msg = (
             f"job {job.id!r}: the store says that {job.processed_records} records of run {job.run} reached the target, "
-            f"but the target's own checkpoint shows {kept.processed_records if kept is not None and same_run else 0}; it was replaced or "
-            "restored. Start over with store.delete(job_id)"
+            f"but the target's own checkpoint shows {kept.processed_records if kept is not None and same_run else 0}; "
+            "the target was replaced or restored. Start over with store.delete(job_id)"
         )
         raise StoreError(msg)
     if kept is None or batches == job.processed_batches:
