@@ -1,0 +1,217 @@
+"""What every adapter on a SQL database needs: engines with bounded waits, write transactions, safe error texts.
+
+All storage settings that matter stand here, with the reason beside each.
+"""
+
+import re
+import sqlite3
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
+
+from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials
+
+__all__ = [
+    "LOCK_TIMEOUT",
+    "begin_write",
+    "database_identity",
+    "is_mysql",
+    "make_engine",
+    "scrub",
+    "sqlite_path",
+    "use_wal",
+]
+
+LOCK_TIMEOUT = 10
+"""Seconds to wait for a lock or a connection, in one try."""
+
+READ_TIMEOUT = 300
+"""Seconds of silence after which a MySQL connection counts as dead; a statement may take as long."""
+
+_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+_EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
+
+
+def make_engine(url_or_engine: str | URL | Engine, *, durable: bool = False) -> Engine:
+    """Give an engine whose every wait is bounded; a given engine is taken as it is.
+
+    Args:
+        url_or_engine: A SQLAlchemy URL, or an engine of the caller's.
+        durable: Whether commits must survive a power cut (SQLite: `synchronous=FULL`; see also `use_wal`).
+
+    Raises:
+        ConfigurationError: If the URL cannot be understood or its database is not supported.
+        MissingExtraError: If the driver is not installed.
+    """
+    if isinstance(url_or_engine, Engine):
+        _supported(url_or_engine.dialect.name)
+        return url_or_engine
+    try:
+        url = make_url(url_or_engine)
+    except (ArgumentError, ValueError):
+        # The text may hold a password, in a place where nothing can find it.
+        msg = "the database URL cannot be parsed; write it as dialect://user:password@host:port/database"
+        raise ConfigurationError(msg) from None
+    backend = url.get_backend_name()
+    _supported(backend)
+    if url.drivername in _DRIVERS:
+        url = url.set(drivername=_DRIVERS[url.drivername])
+    try:
+        engine = create_engine(url, hide_parameters=True, **_engine_options(url))
+    except NoSuchModuleError:
+        msg = f"there is no driver named {url.drivername!r}; use sqlite, postgresql+psycopg or mysql+pymysql"
+        raise ConfigurationError(msg) from None
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or url.drivername, _EXTRAS.get(backend, "postgres")) from error
+    if backend == "sqlite" and durable:
+        _make_durable(engine)
+    return engine
+
+
+def is_mysql(dialect: Dialect) -> bool:
+    """Whether a dialect is MySQL's or MariaDB's."""
+    return dialect.name in ("mysql", "mariadb")
+
+
+def _supported(backend: str) -> None:
+    if backend not in {"sqlite", *_DRIVERS}:
+        msg = f"the database {backend!r} is not supported; use sqlite, postgresql, mysql or mariadb"
+        raise ConfigurationError(msg)
+
+
+def _engine_options(url: URL) -> dict[str, Any]:
+    backend = url.get_backend_name()
+    given: Mapping[str, Any] = url.query
+    connect: dict[str, Any]
+    if backend == "sqlite":
+        # The heartbeat and the reader have threads of their own; the pool hands a connection to one at a time.
+        connect = {"timeout": LOCK_TIMEOUT, "check_same_thread": False}
+    elif backend == "postgresql":
+        connect = {
+            "connect_timeout": LOCK_TIMEOUT,
+            # A link that swallows everything is noticed in half a minute instead of two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+            # A successor must not wait for ever for the row lock of a frozen predecessor.
+            "options": f"-c lock_timeout={LOCK_TIMEOUT}s",
+        }
+    else:
+        connect = {
+            "connect_timeout": LOCK_TIMEOUT,
+            "read_timeout": READ_TIMEOUT,
+            "write_timeout": READ_TIMEOUT,
+            "charset": "utf8mb4",
+            "init_command": (
+                f"SET SESSION innodb_lock_wait_timeout={LOCK_TIMEOUT}, SESSION lock_wait_timeout={LOCK_TIMEOUT}"
+            ),
+        }
+    options: dict[str, Any] = {
+        "connect_args": {name: value for name, value in connect.items() if name not in given},
+        # A connection that died while it lay in the pool must not fail the next batch.
+        "pool_pre_ping": backend != "sqlite",
+    }
+    if backend != "sqlite" or sqlite_path(url) is not None:
+        # As many connections as threads ask for: an upper limit would only turn into a wait.
+        options |= {"max_overflow": -1, "pool_timeout": LOCK_TIMEOUT}
+    return options
+
+
+def _make_durable(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        try:
+            # In WAL mode the usual NORMAL loses the last commits in a power cut.
+            cursor.execute("PRAGMA synchronous=FULL")
+        finally:
+            cursor.close()
+
+
+def use_wal(connection: Connection) -> None:
+    """Bring a SQLite file into WAL mode; does nothing on other databases. The connection must be in no transaction.
+
+    Readers of the file then go on while a batch is written, and a commit costs one fsync instead of two. The mode stays
+    with the file, so this is for whoever creates tables in it. Where a file system does not support it, the old mode
+    stays and everything still works.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    driver_connection: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            if driver_connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                driver_connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.Error as error:
+            # SQLite does not wait for the exclusive lock that the change needs.
+            if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+        else:
+            return
+
+
+def begin_write(connection: Connection) -> None:
+    """Begin a write transaction on a connection that has none.
+
+    On SQLite a deferred BEGIN that writes later bypasses the busy timeout ("database is locked" at once), so the
+    write lock is got at the beginning.
+
+    Raises:
+        ConfigurationError: If a SQLite connection is always in a transaction (`autocommit=False`).
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    driver_connection: Any = connection.connection.driver_connection
+    if driver_connection.in_transaction:
+        msg = "the SQLite engine keeps a deferred transaction open (autocommit=False); make it with the default setting"
+        raise ConfigurationError(msg)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """Give the absolute path of a SQLite URL's file; None if the database is in memory."""
+    name = url.database or ""
+    if name.startswith("file:"):
+        name, _, query = name.removeprefix("file:").partition("?")
+        if "mode=memory" in query or "mode=memory" in str(url.query):
+            return None
+        name = unquote(name.removeprefix("//"))
+    return None if name in ("", ":memory:") or url.query.get("mode") == "memory" else Path(name).resolve()
+
+
+def database_identity(engine: Engine) -> str:
+    """Name the database that an engine leads to, without credentials: equal for two engines on the same one."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        path = sqlite_path(url)
+        return f"sqlite:memory:{id(engine.pool)}" if path is None else f"sqlite:{path}"
+    host = url.host or ""
+    family = "mysql" if is_mysql(engine.dialect) else url.get_backend_name()
+    return f"{family}://{'127.0.0.1' if host == 'localhost' else host}:{url.port or ''}/{url.database or ''}"
+
+
+def scrub(error: BaseException) -> BaseException:
+    """Take statement, parameters and quoted rows out of a database error's text, in place.
+
+    SQLAlchemy appends the statement and its parameters; PostgreSQL's DETAIL and CONTEXT quote keys and whole rows.
+    """
+    if isinstance(error, StatementError):
+        text = describe_error(error).partition(": ")[2]
+        error.statement = None
+        error.params = None
+        error.args = (text,)
+        error.hide_parameters = True
+        if isinstance(error, DBAPIError) and error.orig is not None:
+            scrub(error.orig)
+    elif error.args and (getattr(error, "diag", None) is not None or type(error).__module__.startswith("pymysql")):
+        message = re.split(r"\n(?:DETAIL|CONTEXT):", mask_credentials(str(error.args[-1])))[0]
+        error.args = (*error.args[:-1], message)
+    return error

@@ -1,0 +1,1 @@
+"""Where jobs, checkpoints and leases are kept."""

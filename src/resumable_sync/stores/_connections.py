@@ -1,0 +1,369 @@
+"""The connections of a `SQLJobStore`: short ones from the pool, and one that a working thread keeps."""
+
+import contextlib
+import os
+import re
+import threading
+import weakref
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from resumable_sync._database import begin_write, is_mysql, scrub
+from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError, describe_error
+
+__all__ = ["Connections", "Translated", "Working"]
+
+MIN_IDLE_SECONDS = 10
+"""A transaction may be idle for at least this long, however short the ttl of the lease."""
+MAX_IDLE_SECONDS = 86_400
+"""... and never for longer than this."""
+
+_FOREIGN = (SQLAlchemyError, OverflowError, UnicodeError, TypeError)
+# What ends a transaction, or on MySQL commits the one that is open, written by hand. ROLLBACK TO is a savepoint's.
+_ENDS_TRANSACTION = re.compile(
+    r"\s*(?:COMMIT|END|ABORT|ROLLBACK(?!(?:\s+WORK|\s+TRANSACTION)?\s+TO\b)|START\s+TRANSACTION|BEGIN(?:\s+WORK)?\s*;?\s*$)\b",
+    re.IGNORECASE,
+)
+# What a process that was forked inherited: closing it would end connections that belong to its parent.
+_inherited: list[Any] = []
+
+
+class Translated:
+    """Turns every foreign error of its block into a `StoreError`, with the driver's error as the cause.
+
+    Args:
+        what: What is done, for the message: "saving job 'orders'".
+        job_id: The job, where there is one.
+    """
+
+    __slots__ = ("_job_id", "_what")
+
+    def __init__(self, what: str, job_id: str | None = None) -> None:
+        self._what = what
+        self._job_id = job_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, _FOREIGN):
+            self._raise(error)
+
+    def _raise(self, error: BaseException) -> None:
+        undecodable = re.search(r"Could not decode to UTF-8 column '(\w+)'", str(error))
+        if undecodable and isinstance(error, OperationalError):
+            raise StateCorruptError(self._job_id, undecodable[1], "is not UTF-8") from None
+        subject = self._what if self._job_id is None else f"{self._what} job {self._job_id!r}"
+        msg = f"{subject} failed: {describe_error(error)}; see to the store's database, then run again: nothing is lost"
+        raise StoreError(msg) from scrub(error)
+
+
+class _Guard:
+    """Stops whoever would end the transaction of a store's connection; only the store may.
+
+    Attributes:
+        active: Whether a transaction is in somebody's hands.
+        tripped: Whether somebody tried.
+        used: Whether a statement was sent in this transaction.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.active = self.tripped = self.used = False
+        event.listen(connection, "commit", self._ending)
+        event.listen(connection, "rollback", self._ending)
+        event.listen(connection, "before_cursor_execute", self._executing)
+
+    def refuse(self) -> None:
+        self.tripped = True
+        msg = (
+            "the store's transaction was about to be committed or rolled back from within its block; leave that to the "
+            "store, and use connection.begin_nested() for a part that may fail"
+        )
+        raise ConfigurationError(msg)
+
+    def _ending(self, _connection: Connection) -> None:
+        if self.active:
+            self.refuse()
+
+    def _executing(self, _connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        self.used = True
+        if self.active and _ENDS_TRANSACTION.match(statement):
+            self.refuse()
+
+
+class Working:
+    """A connection that a thread keeps from batch to batch, since getting one costs more than a checkpoint.
+
+    Args:
+        engine: Where it comes from.
+        idle_seconds: After how long in an idle transaction the server ends it, so that a frozen process does not block
+            its successor for ever.
+    """
+
+    def __init__(self, engine: Engine, idle_seconds: int) -> None:
+        self.idle_seconds = idle_seconds
+        self.connection = _connect(engine)
+        try:
+            self._old_limit = _limit_idle(self.connection, idle_seconds)
+            self.guard = _Guard(self.connection)
+        except BaseException:
+            self.connection.close()
+            raise
+        self._pid = os.getpid()
+
+    def begin(self) -> None:
+        """Begin a write transaction and guard it."""
+        self.connection.begin()
+        begin_write(self.connection)
+        self.guard.active, self.guard.tripped, self.guard.used = True, False, False
+
+    def commit(self) -> None:
+        """Commit.
+
+        Raises:
+            ConfigurationError: If the transaction was ended from within, or somebody tried.
+        """
+        self.check()
+        self.guard.active = False
+        self.connection.commit()
+
+    def check(self) -> None:
+        """See that the transaction is still the one that was begun.
+
+        Raises:
+            ConfigurationError: If it was ended, or somebody tried.
+        """
+        if self.guard.tripped:
+            self.guard.refuse()
+        if not _in_transaction(self.connection, used=self.guard.used):
+            msg = (
+                "the store's transaction was committed or rolled back through the driver's own connection, beside the "
+                "checkpoint; never do that in a sink"
+            )
+            raise ConfigurationError(msg)
+
+    def rollback(self) -> None:
+        """Roll back, whatever state the transaction is in; a connection that cannot is thrown away."""
+        self.guard.active = False
+        if self.guard.tripped:
+            # After a refused commit SQLAlchemy no longer knows of the transaction; the driver does.
+            self.discard()
+            return
+        try:
+            self.connection.rollback()
+        except Exception:  # noqa: BLE001 - the error that led here is the one to be told
+            self.discard()
+
+    def discard(self) -> None:
+        """Close the connection for good, with whatever is open on it."""
+        self.guard.active = False
+        with contextlib.suppress(Exception):
+            self.connection.invalidate()
+        with contextlib.suppress(Exception):
+            self.connection.close()
+
+    def give_back(self) -> None:
+        """Return the connection to the pool as it was."""
+        if self.connection.closed:
+            return
+        try:
+            if self._old_limit is not None and not self.connection.invalidated:
+                _set_idle_limit(self.connection, self._old_limit)
+                self.connection.commit()
+            self.connection.close()
+        except Exception:  # noqa: BLE001 - a broken connection is no reason to fail
+            self.discard()
+
+    def __del__(self) -> None:
+        # The thread that kept it ended.
+        connection: Connection | None = getattr(self, "connection", None)
+        if connection is None or connection.closed:
+            return
+        if getattr(self, "_pid", None) != os.getpid():
+            _inherited.append(connection)
+        elif self.guard.active:
+            self.discard()
+        else:
+            self.give_back()
+
+
+class _Kept(threading.local):
+    """What each thread keeps."""
+
+    working: Working | None = None
+
+
+class Connections:
+    """Hands out the connections of one store.
+
+    Args:
+        engine: Where they come from.
+        owned: Whether the engine was made by the store, and is closed with it.
+    """
+
+    def __init__(self, engine: Engine, *, owned: bool) -> None:
+        self.engine = engine
+        self.idle_seconds = MIN_IDLE_SECONDS
+        self._owned = owned
+        self._pid = os.getpid()
+        self._kept = _Kept()
+        self._all: weakref.WeakSet[Working] = weakref.WeakSet()
+
+    def read(self) -> Connection:
+        """Give a connection for reading; close it."""
+        self._after_fork()
+        return self.engine.connect()
+
+    def plain(self) -> Connection:
+        """Give a connection, in no transaction, whose user begins and commits itself; close it."""
+        self._after_fork()
+        return _connect(self.engine)
+
+    def write(self) -> "_Write":
+        """Give a short write transaction: a block that gets the connection and commits at its end."""
+        self._after_fork()
+        return _Write(self.engine)
+
+    def outlive(self, ttl: float) -> None:
+        """Set how long a transaction may be idle, by the ttl of the lease it works under.
+
+        The time that a sink works without touching its connection counts as idle, so this is five times the ttl; a
+        sink that is slower still needs a greater lease_ttl.
+        """
+        self.idle_seconds = min(max(MIN_IDLE_SECONDS, int(ttl * 5)), MAX_IDLE_SECONDS)
+
+    def working(self) -> Working:
+        """Give the connection that this thread keeps."""
+        self._after_fork()
+        working = self._kept.working
+        if working is not None and (working.connection.closed or working.idle_seconds != self.idle_seconds):
+            self.give_back()
+            working = None
+        if working is None:
+            working = self._kept.working = Working(self.engine, self.idle_seconds)
+            self._all.add(working)
+        return working
+
+    def give_back(self) -> None:
+        """Return the connection that this thread keeps to the pool, unless a transaction is open on it."""
+        working = self._kept.working
+        if working is not None and not working.guard.active:
+            self._kept.working = None
+            working.give_back()
+
+    def close(self) -> None:
+        """Close what is open and idle; a transaction that another thread is in ends with its block."""
+        if self._pid != os.getpid():
+            return
+        for working in list(self._all):
+            if not working.guard.active:
+                working.give_back()
+        if self._owned:
+            self.engine.dispose()
+
+    def _after_fork(self) -> None:
+        if self._pid == os.getpid():
+            return
+        _inherited.extend([self._kept.working, self.engine.pool, *self._all])
+        self._pid, self._kept, self._all = os.getpid(), _Kept(), weakref.WeakSet()
+        self.engine.dispose(close=False)
+
+
+class _Write:
+    __slots__ = ("_connection", "_engine")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Connection:
+        self._connection = _connect(self._engine)
+        try:
+            self._connection.begin()
+            begin_write(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._connection.commit()
+        finally:
+            self._connection.close()
+
+
+def _connect(engine: Engine) -> Connection:
+    connection = engine.connect()
+    # Ownership is decided by conditional UPDATEs on what is committed now, not on a snapshot from the transaction's
+    # start; and an engine in autocommit mode must not commit rows before their checkpoint.
+    level = "READ COMMITTED"
+    if connection.dialect.name == "sqlite":
+        driver_connection: Any = connection.connection.driver_connection
+        if driver_connection.isolation_level is not None:
+            return connection
+        level = "SERIALIZABLE"
+    try:
+        return connection.execution_options(isolation_level=level)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _in_transaction(connection: Connection, *, used: bool) -> bool:
+    """Whether the driver's transaction is still open, where that can be told without asking the server."""
+    driver_connection: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        return bool(driver_connection.in_transaction)
+    if connection.dialect.driver == "psycopg" and used:
+        return int(driver_connection.info.transaction_status) != 0
+    return True
+
+
+_LIMITS = {
+    "postgresql": "idle_in_transaction_session_timeout",
+    "mariadb": "idle_transaction_timeout",
+    # MySQL has no limit for transactions alone.
+    "mysql": "wait_timeout",
+}
+
+
+def _limit_idle(connection: Connection, seconds: int) -> str | None:
+    """Have the server end this session's transactions when they are idle too long, unless a limit is set already.
+
+    Returns:
+        The old limit; None if nothing was changed.
+    """
+    name = _limit_name(connection)
+    if name is None:
+        return None
+    if connection.dialect.name == "postgresql":
+        old = str(connection.execute(text(f"SELECT current_setting('{name}')")).scalar_one())
+        new = f"{seconds}s"
+    else:
+        old = str(connection.execute(text(f"SELECT @@SESSION.{name}")).scalar_one())
+        new = str(seconds)
+    changed = old == "0" or (name == "wait_timeout" and int(old) > seconds)
+    if changed:
+        _set_idle_limit(connection, new)
+    connection.commit()
+    return old if changed else None
+
+
+def _set_idle_limit(connection: Connection, limit: str) -> None:
+    name = _limit_name(connection)
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT set_config('{name}', :limit, false)"), {"limit": limit})
+    else:
+        connection.exec_driver_sql(f"SET SESSION {name}={int(limit)}")
+
+
+def _limit_name(connection: Connection) -> str | None:
+    if is_mysql(connection.dialect):
+        return _LIMITS["mariadb" if getattr(connection.dialect, "is_mariadb", False) else "mysql"]
+    return _LIMITS.get(connection.dialect.name)

@@ -1,0 +1,212 @@
+"""Jobs and dead letters as rows, and back, trusting nothing."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from resumable_sync._cursor import decode_cursor, decode_value, encode_cursor, encode_value
+from resumable_sync._errors import StateCorruptError
+from resumable_sync._model import DeadLetter, Job, JobStatus, Lease
+from resumable_sync.stores._leases import microseconds
+
+__all__ = ["is_token", "job_from_row", "letter_from_row", "row_of_job", "row_of_letter", "time_of"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COUNTS = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
+_TIMES = ("created_at", "started_at", "updated_at", "finished_at")
+# The clock would have to show the year 9999 to grant a greater one.
+_MAX_TOKEN = 253_402_300_800_000_000
+_ENCODED = "[1,"
+
+
+def row_of_job(job: Job) -> dict[str, Any]:
+    """Give the columns of a job, without those of its lease."""
+    return {
+        "status": job.status,
+        "run": job.run,
+        "run_id": job.run_id,
+        "attempt": job.attempt,
+        "cursor": None if job.cursor is None else encode_cursor(job.cursor),
+        "processed_records": job.processed_records,
+        "processed_batches": job.processed_batches,
+        "total_records": job.total_records,
+        "dead_letters": job.dead_letters,
+        "fingerprint": _stored_text(job.fingerprint),
+        "stalled_attempts": job.stalled_attempts,
+        "error": _stored_text(job.error),
+        "created_at": _stored_time(job.created_at),
+        "started_at": _stored_time(job.started_at),
+        "updated_at": _stored_time(job.updated_at),
+        "finished_at": _stored_time(job.finished_at),
+    }
+
+
+def job_from_row(row: RowMapping, now: int) -> Job:
+    """Give the job of a row.
+
+    Args:
+        row: All columns by name.
+        now: The database's clock when it was read, in microseconds since 1970.
+
+    Raises:
+        StateCorruptError: If a column holds what the library cannot have written.
+    """
+    job_id = row["id"]
+    if type(job_id) is not str:
+        raise StateCorruptError(None, "id", "is not text")
+    fields: dict[str, Any] = {field: _count(job_id, field, row[field]) for field in _COUNTS}
+    fields |= {field: _time(job_id, field, row[field]) for field in _TIMES}
+    return Job(
+        id=job_id,
+        status=_status(job_id, row["status"]),
+        run_id=_run_id(job_id, row["run_id"]),
+        cursor=_cursor(job_id, row["cursor"]),
+        total_records=None if row["total_records"] is None else _count(job_id, "total_records", row["total_records"]),
+        fingerprint=_text(job_id, "fingerprint", row["fingerprint"]),
+        error=_text(job_id, "error", row["error"]),
+        lease=_lease(job_id, row, now),
+        **fields,
+    )
+
+
+def row_of_letter(letter: DeadLetter) -> dict[str, Any]:
+    """Give the columns of a dead letter, without its id, which the database gives."""
+    return {
+        "job_id": letter.job_id,
+        "run": letter.run,
+        "record": encode_value(letter.record),
+        "columns": None if letter.columns is None else encode_value(list(letter.columns)),
+        "error": _stored_text(letter.error),
+        "cursor": None if letter.cursor is None else encode_cursor(letter.cursor),
+        "key": letter.key,
+        "b_created_at": _stored_time(letter.created_at),
+    }
+
+
+def letter_from_row(row: RowMapping) -> DeadLetter:
+    """Give the dead letter of a row.
+
+    Raises:
+        StateCorruptError: If a column holds what the library cannot have written.
+    """
+    job_id, columns = row["job_id"], row["columns"]
+    if type(row["key"]) is not str:
+        raise StateCorruptError(job_id, "key", "is not text")
+    return DeadLetter(
+        id=row["id"],
+        job_id=job_id,
+        run=_count(job_id, "run", row["run"]),
+        record=decode_value(row["record"], job_id=job_id, field="record"),
+        columns=None if columns is None else decode_value(columns, job_id=job_id, field="columns"),
+        error=_text(job_id, "error", row["error"]) or "",
+        cursor=_cursor(job_id, row["cursor"]),
+        key=row["key"],
+        created_at=_time(job_id, "created_at", row["created_at"]),
+    )
+
+
+def is_token(value: Any) -> bool:
+    """Whether a value can be a fencing token."""
+    return type(value) is int and 0 <= value <= _MAX_TOKEN
+
+
+def time_of(value: int) -> datetime:
+    """Give the time of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def _stored_time(time: datetime | None) -> int | None:
+    return None if time is None else microseconds(time)
+
+
+def _stored_text(value: str | None) -> str | None:
+    # Plain where every database can keep it as it is, so that people can read it there; else by the cursor codec.
+    if value is None or (value.isascii() and "\0" not in value and not value.startswith(_ENCODED)):
+        return value
+    return encode_value(value)
+
+
+def _text(job_id: str, field: str, value: Any) -> str | None:
+    if value is not None and type(value) is not str:
+        raise StateCorruptError(job_id, field, "is not text")
+    if value is None or not value.startswith(_ENCODED):
+        return value
+    decoded = decode_value(value, job_id=job_id, field=field)
+    if type(decoded) is not str:
+        raise StateCorruptError(job_id, field, "does not hold text")
+    return decoded
+
+
+def _count(job_id: str, field: str, value: Any) -> int:
+    if type(value) is not int:
+        raise StateCorruptError(job_id, field, "is not an integer")
+    if value < 0:
+        raise StateCorruptError(job_id, field, "is negative")
+    return value
+
+
+def _time(job_id: str, field: str, value: Any) -> datetime | None:
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise StateCorruptError(job_id, field, "is not an integer (microseconds since 1970)")
+    try:
+        return time_of(value)
+    except OverflowError:
+        raise StateCorruptError(job_id, field, "is not a time (microseconds since 1970)") from None
+
+
+def _status(job_id: str, value: Any) -> JobStatus:
+    try:
+        return JobStatus(value)
+    except ValueError:
+        raise StateCorruptError(job_id, "status", f"is none of {', '.join(JobStatus)}") from None
+
+
+def _run_id(job_id: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if type(value) is not str or not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value):
+        raise StateCorruptError(job_id, "run_id", "is not a UUID")
+    return str(UUID(value))
+
+
+def _cursor(job_id: str, value: Any) -> Any:
+    if value is None:
+        return None
+    cursor = decode_cursor(value, job_id=job_id)
+    if cursor is None:
+        raise StateCorruptError(job_id, "cursor", "holds None, which the library stores as NULL")
+    return cursor
+
+
+def _lease(job_id: str, row: RowMapping, now: int) -> Lease | None:
+    token = _count(job_id, "fencing_token", row["fencing_token"])
+    if not is_token(token):
+        raise StateCorruptError(job_id, "fencing_token", "is greater than any clock's time")
+    stop_requested = row["stop_requested"]
+    if stop_requested not in (0, 1) or type(stop_requested) is not int:
+        raise StateCorruptError(job_id, "stop_requested", "is neither 0 nor 1")
+    owner = row["lease_owner"]
+    parts = (owner, row["lease_expires_at"], row["lease_ttl"])
+    if parts == (None, None, None):
+        return None
+    if type(owner) is not str or not owner:
+        raise StateCorruptError(job_id, "lease_owner", "is not text, though there is a lease")
+    expires_at = _time(job_id, "lease_expires_at", row["lease_expires_at"])
+    if expires_at is None:
+        raise StateCorruptError(job_id, "lease_expires_at", "is missing, though there is a lease")
+    if row["lease_ttl"] is None or _count(job_id, "lease_ttl", row["lease_ttl"]) == 0:
+        raise StateCorruptError(job_id, "lease_ttl", "is missing or 0, though there is a lease")
+    if microseconds(expires_at) <= now:
+        return None
+    return Lease(
+        job_id=job_id,
+        owner=owner,
+        fencing_token=token,
+        expires_at=expires_at,
+        stop_requested=bool(stop_requested),
+    )

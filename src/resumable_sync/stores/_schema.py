@@ -1,0 +1,327 @@
+"""The tables of `SQLJobStore`: their columns, their DDL, their versions."""
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import attrs
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Dialect,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.dialects.mysql import LONGTEXT, MEDIUMTEXT, VARBINARY
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+from typing_extensions import override
+
+from resumable_sync._database import begin_write, is_mysql
+from resumable_sync._errors import StoreError
+
+__all__ = ["SCHEMA_VERSION", "Clock", "Greatest", "Tables", "create", "ddl", "migrate", "stored_version", "tables"]
+
+SCHEMA_VERSION = 2
+"""Version 1 had no dead letters, did not count stalled attempts, and forgot the tokens of deleted jobs."""
+
+LOCK_SECONDS = 10
+
+
+class Clock(FunctionElement[int]):
+    """The database's own clock, in microseconds since 1970."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(Clock, "sqlite")
+def _sqlite_clock(*_: Any, **__: Any) -> str:
+    # Older SQLites have no finer clock than milliseconds.
+    return "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)"
+
+
+@compiles(Clock, "postgresql")
+def _postgresql_clock(*_: Any, **__: Any) -> str:
+    # now() is the start of the transaction, which a sink may have kept open for long.
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
+@compiles(Clock, "mysql")
+@compiles(Clock, "mariadb")
+def _mysql_clock(*_: Any, **__: Any) -> str:
+    return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+
+
+class Greatest(FunctionElement[int]):
+    """The greatest of several integers."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(Greatest)
+def _greatest(element: Greatest, compiler: Any, **kwargs: Any) -> str:
+    name = "max" if compiler.dialect.name == "sqlite" else "GREATEST"
+    return f"{name}({compiler.process(element.clauses, **kwargs)})"
+
+
+class Identifier(TypeDecorator[str]):
+    """Text of 1 to 255 characters that is compared and ordered by code point, exactly."""
+
+    impl = String(255)
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if is_mysql(dialect):
+            # Every collation of text there ignores trailing blanks, or case, or accents.
+            return dialect.type_descriptor(VARBINARY(1020))
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(String(255, collation="C"))
+        return dialect.type_descriptor(String(255))
+
+    @override
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        return value.encode() if value is not None and is_mysql(dialect) else value
+
+    @override
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if isinstance(value, bytes):
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return value  # damaged; whoever reads the row says so
+        return value
+
+
+def _long_text(mysql_type: type[LONGTEXT | MEDIUMTEXT]) -> TypeEngine[str]:
+    # MariaDB's TEXT holds 65,535 bytes, one short of the largest cursor.
+    return Text().with_variant(mysql_type(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+@attrs.frozen
+class Tables:
+    """The tables of a store with one prefix."""
+
+    meta: Table
+    jobs: Table
+    dead_letters: Table
+
+
+@lru_cache
+def tables(prefix: str) -> Tables:
+    """Give the tables whose names start with `prefix`."""
+    metadata = MetaData()
+    options: dict[str, Any] = {
+        # Another default engine would have no transactions.
+        f"{dialect}_{name}": value
+        for dialect in ("mysql", "mariadb")
+        for name, value in {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}.items()
+    }
+    meta = Table(
+        f"{prefix}meta",
+        metadata,
+        Column("name", String(64), primary_key=True),
+        Column("value", BigInteger, nullable=False),
+        **options,
+    )
+    dead_letters = Table(
+        f"{prefix}dead_letters",
+        metadata,
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, autoincrement=True),
+        Column("job_id", Identifier, nullable=False),
+        Column("run", BigInteger, nullable=False),
+        Column("record", _long_text(LONGTEXT), nullable=False),
+        Column("columns", _long_text(LONGTEXT)),
+        Column("error", _long_text(MEDIUMTEXT), nullable=False),
+        Column("cursor", _long_text(MEDIUMTEXT)),
+        Column("key", String(255), nullable=False),
+        Column("created_at", BigInteger),
+        Index(f"{prefix}dead_letters_job", "job_id", "id"),
+        # An id that was once given must not be given again: letters are told apart by it.
+        sqlite_autoincrement=True,
+        **options,
+    )
+    return Tables(meta, Table(f"{prefix}jobs", metadata, *_job_columns(), **options), dead_letters)
+
+
+def _job_columns() -> list[Column[Any]]:
+    return [
+        Column("id", Identifier, primary_key=True),
+        Column("status", String(16), nullable=False),
+        Column("run", BigInteger, nullable=False),
+        Column("run_id", String(36)),
+        Column("attempt", BigInteger, nullable=False),
+        Column("cursor", _long_text(MEDIUMTEXT)),
+        Column("processed_records", BigInteger, nullable=False),
+        Column("processed_batches", BigInteger, nullable=False),
+        Column("total_records", BigInteger),
+        Column("dead_letters", BigInteger, nullable=False),
+        Column("fingerprint", _long_text(MEDIUMTEXT)),
+        _stalled_attempts(),
+        Column("error", _long_text(MEDIUMTEXT)),
+        Column("created_at", BigInteger),
+        Column("started_at", BigInteger),
+        Column("updated_at", BigInteger),
+        Column("finished_at", BigInteger),
+        Column("fencing_token", BigInteger, nullable=False),
+        Column("lease_owner", Identifier),
+        Column("lease_expires_at", BigInteger),
+        Column("lease_ttl", BigInteger),
+        Column("stop_requested", SmallInteger, nullable=False),
+    ]
+
+
+def _stalled_attempts() -> Column[int]:
+    return Column("stalled_attempts", BigInteger, nullable=False, server_default="0")
+
+
+def ddl(names: Tables, dialect: Dialect) -> list[str]:
+    """Give the statements that make the tables, each harmless where it was run before.
+
+    The meta table comes last: only once it has its rows do the tables count as made.
+    """
+    indexes = [index for index in names.dead_letters.indexes if not is_mysql(dialect)]
+    elements: list[DDLElement] = [
+        CreateTable(names.jobs, if_not_exists=True),
+        CreateTable(names.dead_letters, if_not_exists=True),
+        *(CreateIndex(index, if_not_exists=True) for index in indexes),
+        CreateTable(names.meta, if_not_exists=True),
+    ]
+    statements = [str(element.compile(dialect=dialect)).strip() for element in elements]
+    if is_mysql(dialect):
+        # CREATE INDEX IF NOT EXISTS is MariaDB's alone; inside CREATE TABLE both know it.
+        statements[1] = _with_index(statements[1], names.dead_letters)
+    return statements + [_insert_meta(names, dialect, *row) for row in _META.items()]
+
+
+_META = {"newest_deleted_token": 0, "schema_version": SCHEMA_VERSION}
+
+
+def _with_index(statement: str, table: Table) -> str:
+    (index,) = table.indexes
+    primary_key = statement.index("PRIMARY KEY (")
+    return f"{statement[:primary_key]}INDEX {index.name} (job_id, id), \n\t{statement[primary_key:]}"
+
+
+def _insert_meta(names: Tables, dialect: Dialect, name: str, value: int) -> str:
+    insert = f"INTO {names.meta.name} (name, value) VALUES ('{name}', {value})"
+    return f"INSERT IGNORE {insert}" if is_mysql(dialect) else f"INSERT {insert} ON CONFLICT DO NOTHING"
+
+
+def stored_version(connection: Connection, names: Tables) -> int | None:
+    """Give the version of the tables that are there; None if there are none.
+
+    Raises:
+        StoreError: If there are tables, and what they are cannot be told.
+    """
+    if not inspect(connection).has_table(names.meta.name):
+        return None
+    query = select(names.meta.c.value).where(names.meta.c.name == "schema_version")
+    version: Any = connection.execute(query).scalar_one_or_none()
+    if version is None and not _has_jobs(connection, names):
+        return None  # a creation that died half-way, on a database where DDL has no transactions
+    if type(version) is not int or version < 1:
+        msg = (
+            f"the row 'schema_version' of table {names.meta.name} is missing or damaged; nothing was changed: "
+            f"put it back (this library writes {SCHEMA_VERSION})"
+        )
+        raise StoreError(msg)
+    if version > SCHEMA_VERSION:
+        msg = (
+            f"the tables {names.meta.name}, ... have version {version}, this library knows versions up to "
+            f"{SCHEMA_VERSION}; upgrade resumable_sync, or use another table_prefix"
+        )
+        raise StoreError(msg)
+    return version
+
+
+def _has_jobs(connection: Connection, names: Tables) -> bool:
+    return (
+        inspect(connection).has_table(names.jobs.name)
+        and connection.execute(select(names.jobs.c.id).limit(1)).first() is not None
+    )
+
+
+def create(connection: Connection, names: Tables) -> None:
+    """Make the tables, in the transaction of `connection`, unless another process did so meanwhile."""
+    with _Exclusive(connection, names):
+        if stored_version(connection, names) is None:
+            for statement in ddl(names, connection.dialect):
+                connection.exec_driver_sql(statement)
+            connection.commit()
+
+
+def migrate(connection: Connection, names: Tables) -> None:
+    """Bring older tables to this version, in the transaction of `connection`, unless another process did meanwhile."""
+    with _Exclusive(connection, names):
+        version = stored_version(connection, names) or SCHEMA_VERSION
+        for older in range(version, SCHEMA_VERSION):
+            MIGRATIONS[older](connection, names)
+            row = names.meta.c.name == "schema_version"
+            connection.execute(names.meta.update().where(row).values(value=older + 1))
+        connection.commit()
+
+
+def _from_version_1(connection: Connection, names: Tables) -> None:
+    # Each step looks first, since on MariaDB a death may have left the one done and not the other.
+    dialect = connection.dialect
+    columns = {column["name"] for column in inspect(connection).get_columns(names.jobs.name)}
+    if "stalled_attempts" not in columns:
+        column = names.jobs.c.stalled_attempts
+        definition = dialect.ddl_compiler(dialect, CreateTable(names.jobs)).get_column_specification(column)
+        connection.exec_driver_sql(f"ALTER TABLE {names.jobs.name} ADD COLUMN {definition}")
+    for statement in ddl(names, dialect):
+        connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: dict[int, Callable[[Connection, Tables], None]] = {1: _from_version_1}
+"""How to get from a version to the next one; each may be run again after a death in its middle."""
+
+
+class _Exclusive:
+    """Keep other processes from making or changing the same tables; begins the transaction for it.
+
+    PostgreSQL's CREATE TABLE IF NOT EXISTS fails when two processes run it at once.
+    """
+
+    def __init__(self, connection: Connection, names: Tables) -> None:
+        self._connection = connection
+        self._name = names.meta.name
+        self._digest = hashlib.sha256(self._name.encode()).digest()
+
+    def __enter__(self) -> None:
+        connection = self._connection
+        if is_mysql(connection.dialect):
+            if connection.execute(text(f"SELECT GET_LOCK(:name, {LOCK_SECONDS})"), {"name": self._lock}).scalar() != 1:
+                msg = f"another process has been making the tables {self._name}, ... for {LOCK_SECONDS} s; try again"
+                raise StoreError(msg)
+        else:
+            begin_write(connection)
+            if connection.dialect.name == "postgresql":
+                key = int.from_bytes(self._digest[:8], "big", signed=True)
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def __exit__(self, *_: object) -> None:
+        if is_mysql(self._connection.dialect):
+            self._connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._lock})
+
+    @property
+    def _lock(self) -> str:
+        # Names of locks are common to all databases of a server.
+        database = self._connection.engine.url.database or ""
+        return "resumable_sync " + hashlib.sha256(database.encode() + self._digest).hexdigest()[:32]

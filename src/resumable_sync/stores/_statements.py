@@ -1,0 +1,120 @@
+"""The statements that `SQLJobStore` sends, built once for a store."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Dialect,
+    Insert,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from resumable_sync._database import is_mysql
+from resumable_sync._model import JobStatus
+from resumable_sync.stores._schema import Clock, Greatest, Identifier, Tables
+
+__all__ = ["Statements"]
+
+# Once the job is saved, the transaction holds its row, which a successor waits for: it may then be idle for as long as
+# the lease lasts, but not longer. That it is set here costs no round trip.
+_LIMIT_IDLE = (
+    "set_config('idle_in_transaction_session_timeout', "
+    "CAST(LEAST(GREATEST(lease_ttl / 1000, 10000), 2147483647) AS TEXT), true)"
+)
+
+
+class Statements:
+    """All statements on the tables of one store.
+
+    Parameters are named `b_id`, `b_token`, `b_owner`, `b_ttl` (microseconds), and after the columns of a row.
+
+    Attributes:
+        returning: Whether `save` and `renew` give the lease's end and its stop flag; else `lease` asks for them.
+    """
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self.returning = dialect.update_returning
+        jobs, meta = tables.jobs, tables.meta
+        columns, clock = jobs.c, Clock()
+        job_id = bindparam("b_id", type_=Identifier())
+        owner = bindparam("b_owner", type_=Identifier())
+        ttl = bindparam("b_ttl", type_=BigInteger())
+        token = bindparam("b_token", type_=BigInteger())
+        this, newest = columns.id == job_id, columns.fencing_token == token
+        newest_deleted = select(meta.c.value).where(meta.c.name == "newest_deleted_token").scalar_subquery()
+        free = or_(columns.lease_owner.is_(None), columns.lease_owner == owner, columns.lease_expires_at <= clock)
+        lease = columns.fencing_token, columns.lease_owner, columns.lease_expires_at, columns.stop_requested
+
+        self.jobs = select(jobs, clock.label("now")).order_by(columns.id)
+        self.load = select(jobs, clock.label("now")).where(this)
+        self.lease = select(*lease).where(this)
+        self.create = _insert_if_missing(jobs, dialect).values(**_new_job(clock))
+        grant = update(jobs).values(
+            fencing_token=Greatest(columns.fencing_token + 1, clock, func.coalesce(newest_deleted, 0) + 1),
+            lease_owner=owner,
+            lease_ttl=ttl,
+            lease_expires_at=clock + ttl,
+            stop_requested=0,
+        )
+        self.grant = grant.where(this, free)
+        self.replace = grant.where(this, newest)
+        # A released lease has no ttl: what its owner still sends is refused.
+        held = update(jobs).where(this, newest, columns.lease_ttl.is_not(None))
+        self.save: Update | Any = held.values(lease_expires_at=clock + columns.lease_ttl)
+        self.renew: Update | Any = held.values(lease_expires_at=clock + ttl, lease_ttl=ttl)
+        if self.returning:
+            limit: list[Any] = [literal_column(_LIMIT_IDLE)] if dialect.name == "postgresql" else []
+            self.save = self.save.returning(*lease, *limit)
+            self.renew = self.renew.returning(*lease)
+        self.release = (
+            update(jobs)
+            .where(this, newest)
+            .values(lease_owner=None, lease_ttl=None, lease_expires_at=None, stop_requested=0)
+        )
+        self.request_stop = update(jobs).where(this, columns.lease_expires_at > clock).values(stop_requested=1)
+        self.token_to_delete = select(columns.fencing_token).where(this).with_for_update()
+        self.note_deleted = (
+            update(meta)
+            .where(meta.c.name == "newest_deleted_token")
+            .values(value=Greatest(meta.c.value, bindparam("b_token", type_=BigInteger())))
+        )
+        self.delete = delete(jobs).where(this)
+        self._build_dead_letters(tables.dead_letters, clock)
+
+    def _build_dead_letters(self, letters: Table, clock: Clock) -> None:
+        this = letters.c.job_id == bindparam("b_id", type_=Identifier())
+        created_at = func.coalesce(bindparam("b_created_at", type_=BigInteger()), clock)
+        self.add_letter = insert(letters).values(created_at=created_at)
+        self.letters = select(letters).where(this).order_by(letters.c.id)
+        self.remove_letter = delete(letters).where(this, letters.c.id == bindparam("b_letter", type_=BigInteger()))
+        self.purge_letters = delete(letters).where(this)
+
+
+def _insert_if_missing(table: Table, dialect: Dialect) -> Insert:
+    if is_mysql(dialect):
+        return insert(table).prefix_with("IGNORE")
+    if dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def _new_job(clock: Clock) -> dict[str, Any]:
+    counts = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
+    return {
+        "id": bindparam("b_id", type_=Identifier()),
+        "status": JobStatus.PENDING.value,
+        **dict.fromkeys(counts, 0),
+        "created_at": clock,
+        "fencing_token": 0,
+        "stop_requested": 0,
+    }

@@ -1,0 +1,362 @@
+"""Jobs in a SQL database: SQLite, PostgreSQL, MariaDB and MySQL."""
+
+import os
+import re
+import weakref
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from typing_extensions import override
+
+from resumable_sync._database import database_identity, make_engine, scrub, sqlite_path, use_wal
+from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, StoreError, describe_error
+from resumable_sync._model import DeadLetter, Job, Lease
+from resumable_sync._protocols import DeadLetterStore, StoreTransaction
+from resumable_sync._validate import check_job_id
+from resumable_sync.stores import _schema
+from resumable_sync.stores._connections import Connections, Translated
+from resumable_sync.stores._identity import same_database
+from resumable_sync.stores._leases import LATER_ATTEMPT, check_owner, check_ttl
+from resumable_sync.stores._rows import is_token, job_from_row, letter_from_row, row_of_job, row_of_letter, time_of
+from resumable_sync.stores._statements import Statements
+from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, refuse_inside_transaction
+
+__all__ = ["SQLJobStore"]
+
+ENVIRONMENT_VARIABLE = "RESUMABLE_SYNC_STORE"
+DEFAULT_URL = "sqlite:///resumable_sync.db"
+DEFAULT_PREFIX = "resumable_sync_"
+
+MAX_RACES = 5
+"""How often the job may be deleted between its creation and its grant before `acquire` gives up."""
+
+
+class SQLJobStore(DeadLetterStore):
+    """Keep jobs in a database, and let sinks write in the transaction that moves the checkpoint.
+
+    The store makes its tables (`resumable_sync_jobs`, `..._dead_letters`, `..._meta`) when the first job is acquired,
+    and touches no others. A checkpoint is one UPDATE and one COMMIT (on MariaDB and MySQL also a SELECT of one row):
+
+        UPDATE resumable_sync_jobs SET status = ?, cursor = ?, ..., lease_expires_at = <clock> + lease_ttl
+        WHERE id = ? AND fencing_token = ? AND lease_ttl IS NOT NULL RETURNING lease_expires_at, stop_requested
+
+    Leases run by the database's clock. A lease that was released is no longer good for `save` and `renew`.
+
+    A thread keeps one connection from `acquire` to `release`, or to the first error. So that a frozen process does not
+    block its successor for ever, the server is told to end a transaction that is idle for five times the ttl of the
+    lease (at least 10 s), and on PostgreSQL, once the job is saved in it, for one ttl. The time that a sink computes
+    without using its connection counts: raise `lease_ttl` for one that is slower. SQLite has no such limit.
+
+    Args:
+        url_or_engine: A SQLAlchemy URL, or an engine. By default the URL in the environment variable
+            `RESUMABLE_SYNC_STORE`, else the SQLite file `resumable_sync.db` in the working directory. In-memory SQLite
+            is refused: a heartbeat of its own connection would not see it.
+        table_prefix: What the names of the tables start with: letters, digits and `_`, at most 40.
+
+    Raises:
+        ConfigurationError: If the URL or the prefix cannot be used.
+
+    Examples:
+        >>> from resumable_sync.stores.sql import SQLJobStore
+        >>> with SQLJobStore("sqlite:///no-such-file.db") as store:
+        ...     print(store.load("orders"))
+        None
+    """
+
+    def __init__(self, url_or_engine: str | URL | Engine | None = None, *, table_prefix: str = DEFAULT_PREFIX) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_]{1,40}", table_prefix):
+            msg = f"table_prefix={table_prefix!r} cannot start a table's name; use 1 to 40 letters, digits and _"
+            raise ConfigurationError(msg)
+        if url_or_engine is None:
+            url_or_engine = os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_URL
+        self._open(make_engine(url_or_engine, durable=True), table_prefix, owned=not isinstance(url_or_engine, Engine))
+
+    def _open(self, engine: Engine, prefix: str, *, owned: bool) -> None:
+        self._path = sqlite_path(engine.url) if engine.dialect.name == "sqlite" else None
+        if engine.dialect.name == "sqlite" and self._path is None:
+            msg = "an in-memory SQLite database cannot be a job store; use a file, or MemoryJobStore"
+            raise ConfigurationError(msg)
+        self._prefix = prefix
+        self._owned = owned
+        self._tables = _schema.tables(prefix)
+        self._statements = Statements(self._tables, engine.dialect)
+        self._identity = database_identity(engine)
+        self._connections = Connections(engine, owned=owned)
+        self._ready = False
+        # Engines whose connections may be enlisted.
+        self._known: weakref.WeakSet[Engine] = weakref.WeakSet([engine])
+        self._finalizer = weakref.finalize(self, self._connections.close)
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        if not self._owned:
+            msg = "a store made from an engine cannot be pickled; make it from a URL"
+            raise ConfigurationError(msg)
+        url = self._connections.engine.url
+        if self._path is not None and not str(url.database).startswith("file:"):
+            url = url.set(database=str(self._path))  # the other process may have another working directory
+        return {"url": url, "table_prefix": self._prefix}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(make_engine(state["url"], durable=True), state["table_prefix"], owned=True)
+
+    @override
+    def __repr__(self) -> str:
+        return f"SQLJobStore({str(self._connections.engine.url)!r}, table_prefix={self._prefix!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that the store made; a later call would open new ones."""
+        self._connections.close()
+
+    def ddl(self) -> str:
+        """Give the SQL that makes the tables, for a role that may not make them itself."""
+        statements = _schema.ddl(self._tables, self._connections.engine.dialect)
+        return "".join(f"{statement};\n" for statement in statements)
+
+    @override
+    def load(self, job_id: str) -> Job | None:
+        check_job_id(job_id)
+        with Translated("loading", job_id):
+            if not self._exists():
+                return None
+            with self._connections.read() as connection:
+                row = connection.execute(self._statements.load, {"b_id": job_id}).mappings().one_or_none()
+            return None if row is None else job_from_row(row, row["now"])
+
+    @override
+    def jobs(self) -> Iterable[Job]:
+        with Translated("listing the jobs"):
+            if not self._exists():
+                return []
+            with self._connections.read() as connection:
+                rows = connection.execute(self._statements.jobs).mappings().all()
+            return [job_from_row(row, row["now"]) for row in rows]
+
+    @override
+    def acquire(self, job_id: str, *, owner: str, ttl: float, replacing: int | None = None) -> Lease:
+        check_job_id(job_id)
+        check_owner(owner)
+        refuse_inside_transaction(self._identity, job_id)
+        grant = {"b_id": job_id, "b_owner": owner, "b_ttl": _microseconds(check_ttl(ttl))}
+        if replacing is not None:
+            grant["b_token"] = replacing
+        with Translated("acquiring", job_id):
+            if not self._exists():
+                self._create()
+            for _ in range(MAX_RACES):
+                lease = self._grant(job_id, grant)
+                if lease is not None:
+                    self._connections.outlive(ttl)
+                    return lease
+                if replacing is not None:
+                    raise JobHeldError(LATER_ATTEMPT, None, job_id)
+                # In a transaction of its own: on MariaDB, the lock that an INSERT of an existing row takes would make
+                # the UPDATEs after it deadlock.
+                with self._connections.write() as connection:
+                    connection.execute(self._statements.create, {"b_id": job_id})
+        msg = f"job {job_id!r} was deleted each time it was about to be acquired; see who does that, and try again"
+        raise StoreError(msg)
+
+    def _grant(self, job_id: str, grant: dict[str, Any]) -> Lease | None:
+        """Try to get the lease; None if there is no such job.
+
+        Raises:
+            JobHeldError: If somebody else has it.
+        """
+        statements = self._statements
+        with self._connections.write() as connection:
+            row = connection.execute(statements.load, grant).mappings().one_or_none()
+            if row is None:
+                return None
+            job_from_row(row, row["now"])  # a damaged row is left as it is
+            granted = connection.execute(statements.replace if "b_token" in grant else statements.grant, grant).rowcount
+            newest = connection.execute(statements.lease, {"b_id": job_id}).one_or_none()
+            if newest is None:
+                return None
+            if not granted:
+                expires_at = newest.lease_expires_at
+                until = None if expires_at is None else time_of(expires_at)
+                raise JobHeldError(newest.lease_owner or LATER_ATTEMPT, until, job_id)
+            return _lease(job_id, newest)
+
+    @override
+    def renew(self, lease: Lease, ttl: float) -> Lease:
+        parameters = {"b_id": lease.job_id, "b_token": lease.fencing_token, "b_ttl": _microseconds(check_ttl(ttl))}
+        with Translated("renewing the lease of", lease.job_id), self._connections.write() as connection:
+            return self._extend(connection, self._statements.renew, parameters, lease)
+
+    @override
+    def save(self, job: Job, lease: Lease) -> Lease:
+        with self.transaction() as transaction:
+            return transaction.save(job, lease)
+
+    @override
+    def release(self, lease: Lease) -> None:
+        parameters = {"b_id": lease.job_id, "b_token": lease.fencing_token}
+        try:
+            with Translated("releasing", lease.job_id), self._connections.write() as connection:
+                released = connection.execute(self._statements.release, parameters).rowcount
+        finally:
+            self._connections.give_back()
+        if not released:
+            raise LeaseLostError(lease.job_id, lease.fencing_token)
+
+    @override
+    def request_stop(self, job_id: str) -> None:
+        check_job_id(job_id)
+        with Translated("stopping", job_id):
+            if self._exists():
+                with self._connections.write() as connection:
+                    connection.execute(self._statements.request_stop, {"b_id": job_id})
+
+    @override
+    def delete(self, job_id: str) -> None:
+        check_job_id(job_id)
+        parameters: dict[str, Any] = {"b_id": job_id}
+        statements = self._statements
+        with Translated("deleting", job_id):
+            if not self._exists():
+                return
+            with self._connections.write() as connection:
+                token = connection.execute(statements.token_to_delete, parameters).scalar_one_or_none()
+                if is_token(token):
+                    connection.execute(statements.note_deleted, {"b_token": token})
+                connection.execute(statements.purge_letters, parameters)
+                connection.execute(statements.delete, parameters)
+
+    @override
+    def transaction(self) -> AbstractContextManager[StoreTransaction]:
+        return OwnTransaction(self._connections, self._identity, self._save)
+
+    @override
+    def enlist(self, connection: Connection) -> StoreTransaction:
+        with Translated("taking part in a transaction"):
+            if connection.engine not in self._known:
+                with self._connections.read() as own:
+                    same = same_database(connection, own)
+                if not same:
+                    msg = (
+                        "the connection does not lead to the job store's database: rows and checkpoint cannot commit "
+                        "together; give the store the same database, or call commit(batch) without a connection"
+                    )
+                    raise ConfigurationError(msg)
+                self._known.add(connection.engine)
+        return EnlistedTransaction(connection, self._save)
+
+    @override
+    def add_dead_letters(self, letters: Sequence[DeadLetter], transaction: StoreTransaction) -> None:
+        rows = [row_of_letter(letter) for letter in letters]
+        if rows:
+            with Translated("keeping dead letters of", letters[0].job_id):
+                transaction.connection.execute(self._statements.add_letter, rows)
+
+    @override
+    def dead_letters(self, job_id: str) -> Iterable[DeadLetter]:
+        check_job_id(job_id)
+        with Translated("reading the dead letters of", job_id):
+            if not self._exists():
+                return []
+            with self._connections.read() as connection:
+                rows = connection.execute(self._statements.letters, {"b_id": job_id}).mappings().all()
+            return [letter_from_row(row) for row in rows]
+
+    @override
+    def remove_dead_letter(self, letter: DeadLetter, transaction: StoreTransaction) -> None:
+        with Translated("removing a dead letter of", letter.job_id):
+            parameters = {"b_id": letter.job_id, "b_letter": letter.id}
+            transaction.connection.execute(self._statements.remove_letter, parameters)
+
+    @override
+    def purge_dead_letters(self, job_id: str, transaction: StoreTransaction) -> None:
+        with Translated("removing the dead letters of", job_id):
+            transaction.connection.execute(self._statements.purge_letters, {"b_id": job_id})
+
+    def _save(self, connection: Connection, job: Job, lease: Lease) -> Lease:
+        if job.id != lease.job_id:
+            msg = f"job {job.id!r} cannot be saved under a lease of {lease.job_id!r}; acquire a lease of its own"
+            raise ConfigurationError(msg)
+        parameters = row_of_job(job)
+        parameters["b_id"], parameters["b_token"] = lease.job_id, lease.fencing_token
+        with Translated("saving", job.id):
+            return self._extend(connection, self._statements.save, parameters, lease)
+
+    def _extend(self, connection: Connection, statement: Any, parameters: dict[str, Any], lease: Lease) -> Lease:
+        """Send an UPDATE that extends the lease, and give the lease as it is then.
+
+        Raises:
+            LeaseLostError: If its token is not the newest.
+        """
+        result = connection.execute(statement, parameters)
+        if self._statements.returning:
+            row = result.one_or_none()
+        elif result.rowcount:
+            row = connection.execute(self._statements.lease, {"b_id": lease.job_id}).one()
+        else:
+            row = None
+        if row is None:
+            raise LeaseLostError(lease.job_id, lease.fencing_token)
+        return _lease(lease.job_id, row)
+
+    def _exists(self) -> bool:
+        """Whether the tables are there; brings older ones up to date."""
+        if self._ready:
+            return True
+        if self._path is not None and not self._path.exists():
+            return False  # connecting would make the file
+        with self._connections.read() as connection:
+            version = _schema.stored_version(connection, self._tables)
+        if version is None:
+            return False
+        if version < _schema.SCHEMA_VERSION:
+            with self._connections.plain() as connection:
+                _schema.migrate(connection, self._tables)
+        self._ready = True
+        return True
+
+    def _create(self) -> None:
+        with self._connections.plain() as connection:
+            use_wal(connection)
+            try:
+                _schema.create(connection, self._tables)
+            except DBAPIError as error:
+                if not _may_not_create(error):
+                    raise
+                msg = (
+                    f"the job store's tables do not exist, and its role may not make them ({describe_error(error)}); "
+                    f"have a role run this that may, then grant SELECT, INSERT, UPDATE and DELETE:\n{self.ddl()}"
+                )
+                raise StoreError(msg) from scrub(error)
+        self._ready = True
+
+
+def _microseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1_000_000))
+
+
+def _lease(job_id: str, row: Any) -> Lease:
+    return Lease(
+        job_id=job_id,
+        owner=row.lease_owner,
+        fencing_token=row.fencing_token,
+        expires_at=time_of(row.lease_expires_at),
+        stop_requested=bool(row.stop_requested),
+    )
+
+
+def _may_not_create(error: DBAPIError) -> bool:
+    origin = error.orig
+    if getattr(origin, "sqlstate", getattr(origin, "pgcode", None)) == "42501":
+        return True
+    return bool(origin is not None and origin.args and origin.args[0] in (1044, 1142, 1227))
