@@ -1,0 +1,68 @@
+"""The store suite finds every mistake that it is there to find, each by a test that names it."""
+
+import pytest
+
+from resumable_sync.testing import JobStoreSuite
+from testing.tiny_store import TinyStore
+
+FOUND_BY = {
+    "a zombie may save": "a_zombie_changes_nothing[expired]",
+    "a zombie may renew": "a_zombie_changes_nothing[replaced]",
+    "a zombie may release": "a_zombie_changes_nothing[same owner]",
+    "replacing or free": "replacing_an_older_token_fails[released]",
+    "tokens repeat after delete": "tokens_never_repeat",
+    "ids ignore case": "ids_are_exact",
+    "ids ignore accents": "ids_are_exact",
+    "ids ignore trailing blanks": "ids_are_exact",
+    "acquire is not atomic": "of_many_threads_one_acquires[known=False]",
+    "same owner keeps its token": "the_same_owner_acquires_again",
+    "load shows expired leases": "an_expired_lease_is_free",
+    "an expired lease is lost": "a_lease_that_merely_ran_out_is_good",
+    "save does not tell of a stop": "a_stop_is_seen_at_the_next_save",
+    "a grant keeps the stop": "a_grant_clears_a_requested_stop[released]",
+    "a stop waits for a worker": "a_stop_without_a_worker_does_nothing[expired]",
+    "an error is cut off": "every_field_is_kept",
+    "tuples become lists": "every_cursor_is_kept[tuple]",
+    "save does not extend the lease": "a_lease_that_merely_ran_out_is_good",
+    "jobs are not ordered": "jobs_are_ordered_by_id",
+}
+
+
+def _run(store: TinyStore, test: str) -> None:
+    name, _, parameter = test.rstrip("]").partition("[")
+    suite = JobStoreSuite()
+    method = getattr(suite, f"test_{name}")
+    wanted = method.__code__.co_varnames[1 : 1 + method.__code__.co_argcount - 1 + method.__code__.co_kwonlyargcount]
+    known, _, _ = parameter.rpartition("=")
+    fixtures = {"store": store, "make_store": lambda: store, "expire": store.pass_time}
+    arguments = {one: fixtures.get(one, False if known else parameter) for one in wanted}
+    method(**arguments)
+
+
+@pytest.mark.parametrize("test", sorted(set(FOUND_BY.values())))
+def test_a_correct_store_passes(test: str) -> None:
+    _run(TinyStore(), test)
+
+
+@pytest.mark.parametrize("bug", list(FOUND_BY))
+def test_a_mistake_is_found(bug: str) -> None:
+    try:
+        _run(TinyStore(bug), FOUND_BY[bug])
+    except (AssertionError, pytest.fail.Exception, KeyError):
+        return
+    except Exception as error:  # an error of the store where none should be
+        assert type(error).__module__.startswith("resumable_sync")
+        return
+    pytest.fail(f"the suite did not find: {bug}")
+
+
+class TestTinyStore(JobStoreSuite):
+    own_clock = False
+
+    @pytest.fixture
+    def store(self) -> TinyStore:
+        return TinyStore()
+
+    @pytest.fixture
+    def expire(self, store: TinyStore):  # type: ignore[no-untyped-def]
+        return store.pass_time

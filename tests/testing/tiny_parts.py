@@ -1,0 +1,205 @@
+"""Small connectors and sinks with a switch for each mistake that an implementor could make."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Integer, String, create_engine, text
+
+from resumable_sync import Batch, Checkpoint, Column, Cursor, CursorError, Job, LeaseLostError, Page
+
+RECORDS = [{"id": number, "name": f"name {number}"} for number in range(1, 24)]
+
+
+class TinyConnector:
+    """Reads a list by position; correct without bugs."""
+
+    def __init__(self, *bugs: str) -> None:
+        self.bugs = bugs
+        self.fingerprint: Any = {"list": "of 23"}
+        self.open: list[Any] = []
+
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[dict[str, Any]]]:
+        if "takes any cursor" in self.bugs and not isinstance(cursor, list):
+            cursor = None
+        if cursor is not None and not (isinstance(cursor, list) and len(cursor) == 1 and type(cursor[0]) is int):
+            msg = "no cursor of this connector"
+            raise CursorError(msg)
+        done = cursor[0] if cursor else 0
+        if "cursor counts pages" in self.bugs:
+            done *= batch_size
+        if "loses a row when the batch size changes" in self.bugs and done % batch_size:
+            done += 1
+        if "leaves a file open" in self.bugs:
+            self.open.append(Path(__file__).open(encoding="utf-8"))  # noqa: SIM115 - the mistake
+        return self._pages(done, batch_size)
+
+    def _pages(self, done: int, batch_size: int) -> Iterator[Page[dict[str, Any]]]:
+        while True:
+            # The source gives at most five at a time, as servers do.
+            limit = batch_size if "too large pages" not in self.bugs else batch_size + 1
+            records = RECORDS[done : done + min(5, limit)]
+            if not records and "an empty page at the end" not in self.bugs:
+                return
+            done += len(records)
+            number = -(-done // batch_size) if "cursor counts pages" in self.bugs else done
+            cursor: Any = (number,) if "cursor of another type" in self.bugs else [number]
+            yield Page(records, None if "no cursor at the end" in self.bugs and done == len(RECORDS) else cursor)
+            if not records or ("ends on a short page" in self.bugs and len(records) < batch_size):
+                return
+
+    def count(self) -> int:
+        return len(RECORDS) - ("counts one too few" in self.bugs)
+
+    def cursor_at(self, offset: int) -> Cursor | None:
+        return [offset] if 0 < offset <= len(RECORDS) + ("cursor_at after the end" in self.bugs) else None
+
+    def columns(self) -> Sequence[Column]:
+        columns = [Column(name="id", type=Integer()), Column(name="name", type=String())]
+        return columns[::-1] if "columns in another order" in self.bugs else columns
+
+    def split(self, parts: int) -> Sequence["TinyPart"]:
+        size = max(1, len(RECORDS) // parts)
+        starts = list(range(0, len(RECORDS), size))[:parts]
+        ends = [*starts[1:], len(RECORDS)]
+        overlap = 1 if "parts overlap" in self.bugs else 0
+        return [TinyPart(start, min(end + overlap, len(RECORDS))) for start, end in zip(starts, ends, strict=True)]
+
+
+class TinyPart:
+    """A part of the list."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start, self.end = start, end
+        self.fingerprint = None
+
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[dict[str, Any]]]:
+        place = self.start if cursor is None else cursor
+        while place < self.end:
+            records = RECORDS[place : min(place + batch_size, self.end)]
+            place += len(records)
+            yield Page(records, place)
+
+    def count(self) -> int:
+        return self.end - self.start
+
+
+class TinyTransactionalSink:
+    """Inserts rows on the store's connection; correct without bugs."""
+
+    transactional = True
+    idempotent = False
+
+    def __init__(self, url: str, *bugs: str) -> None:
+        self.url = url
+        self.bugs = bugs
+
+    def begin(self, job: Job, connection: Any) -> None:
+        if "begin always empties the target" in self.bugs or not job.has_progress:
+            connection.execute(text("DELETE FROM target"))
+
+    def write(self, batch: Batch[Mapping[str, Any]], connection: Any) -> None:
+        rows = batch.dicts()
+        half = len(rows) // 2
+        if "commits half" in self.bugs:
+            engine = create_engine(self.url.replace("target.db", "other.db"))
+            with engine.begin() as own:
+                self._insert(own, rows[:half])
+            engine.dispose()
+            rows = rows[half:]
+        if "commits the connection" in self.bugs:
+            self._insert(connection, rows)
+            connection.commit()
+            return
+        if "loses the last record of a batch" in self.bugs:
+            rows = rows[:-1]
+        self._insert(connection, rows)
+
+    def complete(self, job: Job, connection: Any) -> None:
+        if "complete copies the rows" in self.bugs:
+            connection.execute(text("INSERT INTO target SELECT id, name FROM target WHERE id = 1"))
+
+    def _insert(self, connection: Any, rows: Sequence[Any]) -> None:
+        if rows:
+            connection.execute(text("INSERT INTO target (id, name) VALUES (:id, :name)"), rows)
+
+
+class TinyCheckpointingSink:
+    """Keeps rows and checkpoint in a dict that stands for a transactional target; correct without bugs."""
+
+    transactional = False
+    idempotent = False
+
+    def __init__(self, target: dict[str, Any], *bugs: str) -> None:
+        self.target = target
+        self.bugs = bugs
+
+    def __reduce__(self) -> Any:
+        msg = "its target is in this process"
+        raise TypeError(msg)
+
+    def checkpoint(self, job: Job) -> Checkpoint | None:
+        assert job.lease is not None
+        self._fence(job.id, job.lease.fencing_token)
+        self.run_id = job.run_id
+        saved: Checkpoint | None = self.target.get("checkpoint")
+        known = saved is not None and (saved.run_id == job.run_id or "checkpoint of any run" in self.bugs)
+        return saved if known else None
+
+    def begin(self, job: Job, connection: Any) -> None:
+        if not job.has_progress:
+            self.target["rows"] = []
+
+    def write(self, batch: Batch[Any], connection: Any) -> None:
+        if "does not fence" not in self.bugs:
+            self._fence(batch.job_id, batch.fencing_token)
+        before: Checkpoint | None = self.target.get("checkpoint")
+        self.target["rows"] = [*self.target["rows"], *batch.records]
+        if "forgets its checkpoint" not in self.bugs:
+            records = len(batch) + (before.processed_records if before else 0)
+            batches = batch.sequence + 1
+            self.target["checkpoint"] = Checkpoint(
+                run_id=self.run_id, cursor=batch.cursor, processed_records=records, processed_batches=batches
+            )
+
+    def complete(self, job: Job, connection: Any) -> None:
+        pass
+
+    def _fence(self, job_id: str, token: int) -> None:
+        if token < self.target.get("token", 0):
+            raise LeaseLostError(job_id, token)
+        self.target["token"] = token
+
+
+class TinyListSink:
+    """Appends to a list: at least once."""
+
+    transactional = False
+    idempotent = False
+
+    def __init__(self, target: list[Any], *bugs: str) -> None:
+        self.target = target
+        self.bugs = bugs
+        self.idempotent = "claims to be idempotent" in bugs
+
+    def __reduce__(self) -> Any:
+        msg = "its target is in this process"
+        raise TypeError(msg)
+
+    def begin(self, job: Job, connection: Any) -> None:
+        pass
+
+    def write(self, batch: Batch[Any], connection: Any) -> None:
+        if "takes half of a bad batch" in self.bugs:
+            self.target += [record for record in batch.records if record != "bad"]
+            return
+        if "bad" in batch.records:
+            msg = "bad record"
+            raise ValueError(msg)
+        self.target += reversed(batch.records) if "writes backwards" in self.bugs else batch.records
+
+    def complete(self, job: Job, connection: Any) -> None:
+        pass
+
+
+Make = Callable[[], Any]
