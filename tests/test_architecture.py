@@ -71,8 +71,10 @@ MAY_USE = {
     "testing": {"contract", "shared", "engine", "adapter", "facade", "testing"},
 }
 
-# Imports that go upwards, each inside a function, with the reason.
-DEFERRED: dict[tuple[str, str], str] = {}
+# Imports that go upwards, each inside a function or for the types alone, with the reason.
+DEFERRED = {
+    ("_engine", "stores.sql"): "store=None is a SQLJobStore, and who gives a store does not pay for SQLAlchemy",
+}
 
 # What is not of the standard library, and who may import it; a folder stands for its modules. An optional package
 # belongs to the modules that need it.
@@ -81,6 +83,7 @@ PACKAGES = {
     "typing_extensions": {"*"},
     "stamina": {"_retry"},
     "sqlalchemy": {"_database", "connectors", "sinks", "stores", "testing"},
+    "pymysql": {"connectors._statements"},
     "pytest": {"testing"},
 }
 
