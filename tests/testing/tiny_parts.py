@@ -1,10 +1,10 @@
 """Small connectors and sinks with a switch for each mistake that an implementor could make."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Integer, String, create_engine, text
+from sqlalchemy import Integer, String, text
 
 from resumable_sync import Batch, Checkpoint, Column, Cursor, CursorError, Job, LeaseLostError, Page
 
@@ -17,7 +17,7 @@ class TinyConnector:
     def __init__(self, *bugs: str) -> None:
         self.bugs = bugs
         self.fingerprint: Any = {"list": "of 23"}
-        self.open: list[Any] = []
+        self.open: list[int] = []
 
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[dict[str, Any]]]:
         if "takes any cursor" in self.bugs and not isinstance(cursor, list):
@@ -31,7 +31,7 @@ class TinyConnector:
         if "loses a row when the batch size changes" in self.bugs and done % batch_size:
             done += 1
         if "leaves a file open" in self.bugs:
-            self.open.append(Path(__file__).open(encoding="utf-8"))  # noqa: SIM115 - the mistake
+            self.open.append(os.open(os.devnull, os.O_RDONLY))
         return self._pages(done, batch_size)
 
     def _pages(self, done: int, batch_size: int) -> Iterator[Page[dict[str, Any]]]:
@@ -90,8 +90,7 @@ class TinyTransactionalSink:
     transactional = True
     idempotent = False
 
-    def __init__(self, url: str, *bugs: str) -> None:
-        self.url = url
+    def __init__(self, *bugs: str) -> None:
         self.bugs = bugs
 
     def begin(self, job: Job, connection: Any) -> None:
@@ -102,10 +101,10 @@ class TinyTransactionalSink:
         rows = batch.dicts()
         half = len(rows) // 2
         if "commits half" in self.bugs:
-            engine = create_engine(self.url.replace("target.db", "other.db"))
-            with engine.begin() as own:
-                self._insert(own, rows[:half])
-            engine.dispose()
+            self._insert(connection, rows[:half])
+            # Past the guard, as a driver's own connection allows it.
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             rows = rows[half:]
         if "commits the connection" in self.bugs:
             self._insert(connection, rows)
@@ -200,6 +199,3 @@ class TinyListSink:
 
     def complete(self, job: Job, connection: Any) -> None:
         pass
-
-
-Make = Callable[[], Any]

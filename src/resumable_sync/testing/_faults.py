@@ -164,7 +164,8 @@ def _abilities(inner: object) -> Iterator[str]:
         if not name.startswith("_") and name != "wrapped":
             yield name
     for name in ("__call__", "__enter__", "__exit__"):
-        if hasattr(type(inner), name):
+        # Not `hasattr`: every class has the `__call__` that makes its instances.
+        if any(name in base.__dict__ for base in type(inner).__mro__):
             yield name
 
 
