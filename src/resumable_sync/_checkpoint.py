@@ -72,6 +72,11 @@ class Checkpoints:
         self._keeper.took(store.enlist(connection).save(job, self._keeper.lease))
         self._doubtful, self._transaction = job, connection.get_transaction()
 
+    @property
+    def entangled(self) -> bool:
+        """Whether a transaction of the caller's is open that has written the job, and so keeps it locked."""
+        return self._transaction is not None and bool(self._transaction.is_active)
+
     def confirm(self) -> bool:
         """Whether the store has everything that was given to `enlist`; False while that transaction is open.
 
@@ -80,7 +85,7 @@ class Checkpoints:
         """
         if self._transaction is None or self._doubtful is None:
             return True
-        if self._transaction.is_active:
+        if self.entangled:
             return False
         stored = self._patient.call("load", self._store.load, self._doubtful.id)
         if stored is None or not _same_state(stored, self._doubtful):
@@ -111,7 +116,7 @@ class Checkpoints:
         doubtful = self._doubtful
         if doubtful is None:
             return False
-        if self._transaction is not None and self._transaction.is_active:
+        if self.entangled:
             raise ConfigurationError(self._still_open())
         self._keeper.acquire_anew(self._patient)
         stored = self._patient.call("load", self._store.load, doubtful.id)

@@ -34,7 +34,7 @@ __all__ = [
     "TransactionalJobStore",
 ]
 
-ReadT = TypeVar("ReadT", default=Any)
+ReadT_co = TypeVar("ReadT_co", covariant=True, default=Any)
 WrittenT_contra = TypeVar("WrittenT_contra", contravariant=True, default=Any)
 
 Observer: TypeAlias = Callable[[Event], object]
@@ -60,7 +60,7 @@ class Column:
 
 
 @runtime_checkable
-class Connector(Protocol[ReadT]):
+class Connector(Protocol[ReadT_co]):
     """Where records come from.
 
     Implementations must:
@@ -80,7 +80,7 @@ class Connector(Protocol[ReadT]):
 
     fingerprint: str | Mapping[str, str] | None
 
-    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[ReadT]]:
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[ReadT_co]]:
         """Yield the pages after `cursor`.
 
         Args:

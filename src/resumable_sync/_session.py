@@ -354,7 +354,7 @@ class Session(Generic[RecordT]):
 
     def _shut_down(self, failure: BaseException | None) -> None:
         self._keeper.close()
-        if not isinstance(failure, LeaseLostError):
+        if not isinstance(failure, LeaseLostError) and not self._checkpoints.entangled:
             give_back(self._store, self._keeper.last)
         self._counter.close()
         self._signals.__exit__(None, None, None)

@@ -1,0 +1,260 @@
+"""`FullSync`: the loop in the caller's hands, on a real database."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from resumable_sync import (
+    Batch,
+    ConfigurationError,
+    FullSync,
+    Guarantee,
+    Job,
+    JobHeldError,
+    MemoryJobStore,
+    OffsetConnector,
+    transactional,
+)
+from resumable_sync.stores.sql import SQLJobStore
+from test_engine import Numbers
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    made = create_engine(database_url)
+    with made.begin() as connection:
+        connection.execute(text("CREATE TABLE numbers (n INTEGER)"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine) -> Iterator[SQLJobStore]:
+    with SQLJobStore(engine) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def threads_end() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+def insert(connection: Connection, batch: Batch[int]) -> None:
+    connection.execute(text("INSERT INTO numbers VALUES (:n)"), [{"n": n} for n in batch.records])
+
+
+def delivered(engine: Engine) -> list[int]:
+    with engine.connect() as connection:
+        return sorted(connection.execute(text("SELECT n FROM numbers")).scalars())
+
+
+def saved(store: SQLJobStore, job_id: str = "j") -> Job:
+    job = store.load(job_id)
+    assert job is not None
+    return job
+
+
+def test_a_batch_is_committed_when_the_next_one_is_asked_for(store: SQLJobStore) -> None:
+    seen: list[int] = []
+    with FullSync("j", Numbers(50), store=store, batch_size=10) as sync:
+        for batch in sync:
+            seen.append(saved(store).processed_records)
+            assert sync.job.processed_records == seen[-1]
+            assert len(batch) == 10
+    assert seen == [0, 10, 20, 30, 40]
+    assert (sync.result.status, sync.result.records, sync.result.guarantee) == (
+        "completed",
+        50,
+        Guarantee.AT_LEAST_ONCE,
+    )
+
+
+def test_leaving_the_loop_interrupts_and_the_batch_in_hand_comes_again(store: SQLJobStore) -> None:
+    with FullSync("j", Numbers(50), store=store, batch_size=10) as sync:
+        for batch in sync:
+            if batch.sequence == 2:
+                break
+    assert (sync.result.status, saved(store).cursor) == ("interrupted", [20])
+    with FullSync("j", Numbers(50), store=store, batch_size=10) as sync:
+        for batch in sync:
+            sync.commit(batch)
+            sync.commit(batch)
+            break
+    assert (sync.result.status, saved(store).cursor, sync.result.action) == ("interrupted", [30], "resume")
+
+
+def test_an_exception_in_the_loop_fails_the_job_before_its_batch(store: SQLJobStore) -> None:
+    with (
+        pytest.raises(ValueError, match="no") as caught,
+        FullSync("j", Numbers(50), store=store, batch_size=10) as sync,
+    ):
+        for batch in sync:
+            if batch.sequence == 2:
+                raise ValueError("no")
+    assert (saved(store).status, saved(store).cursor) == ("failed", [20])
+    assert "batch 2" in caught.value.__notes__[0]
+
+
+def test_rows_and_checkpoint_commit_together(store: SQLJobStore, engine: Engine) -> None:
+    for attempt in range(4):
+        try:
+            with FullSync("j", Numbers(50), store=store, batch_size=10) as sync:
+                for batch in sync:
+                    with engine.begin() as connection:
+                        insert(connection, batch)
+                        sync.commit(batch, connection)
+                        if batch.sequence == attempt:
+                            raise ValueError("rolled back")
+        except ValueError:
+            assert saved(store).processed_records == len(delivered(engine)) == attempt * 10
+    assert delivered(engine) == list(range(50)) or saved(store).status == "failed"
+    with FullSync("j", Numbers(50), store=store, batch_size=10) as sync:
+        for batch in sync:
+            with engine.begin() as connection:
+                insert(connection, batch)
+                sync.commit(batch, connection)
+    assert delivered(engine) == list(range(50))
+    assert (sync.result.status, sync.result.guarantee) == ("completed", Guarantee.EXACTLY_ONCE)
+
+
+def test_several_batches_in_one_transaction(store: SQLJobStore, engine: Engine) -> None:
+    with FullSync("j", Numbers(50), store=store, batch_size=10) as sync:
+        with engine.begin() as connection:
+            for batch in sync:
+                insert(connection, batch)
+                sync.commit(batch, connection)
+                assert sync.job.processed_records == 0
+        assert saved(store).processed_records == 50
+    assert (sync.result.status, sync.result.records) == ("completed", 50)
+    assert delivered(engine) == list(range(50))
+
+
+def test_a_transaction_that_was_rolled_back_quietly_is_found_out(store: SQLJobStore, engine: Engine) -> None:
+    with (
+        pytest.raises(ConfigurationError, match="not committed"),
+        FullSync("j", Numbers(50), store=store, batch_size=10) as sync,
+    ):
+        for batch in sync:
+            with engine.connect() as connection:
+                insert(connection, batch)
+                sync.commit(batch, connection)
+                connection.rollback()
+    assert saved(store).processed_records == len(delivered(engine)) == 0
+    assert saved(store).status == "failed"
+
+
+def test_a_transaction_that_is_still_open_at_the_end_is_an_error(store: SQLJobStore, engine: Engine) -> None:
+    with engine.connect() as connection:
+        with (
+            pytest.raises(ConfigurationError, match="still open"),
+            FullSync("j", Numbers(10), store=store, batch_size=10) as sync,
+        ):
+            for batch in sync:
+                insert(connection, batch)
+                sync.commit(batch, connection)
+        connection.rollback()
+    assert delivered(engine) == []
+
+
+def test_commit_refuses_what_is_not_in_hand(store: SQLJobStore, engine: Engine, tmp_path: Any) -> None:
+    elsewhere = create_engine(f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    with FullSync("j", Numbers(50), store=store, batch_size=10) as sync:
+        for batch in sync:
+            with elsewhere.begin() as connection, pytest.raises(ConfigurationError):
+                sync.commit(batch, connection)
+            break
+    with FullSync("k", Numbers(50), store=store, batch_size=10) as other:
+        for _ in other:
+            with pytest.raises(ConfigurationError, match="not in hand"):
+                other.commit(batch)
+            break
+    elsewhere.dispose()
+
+
+def test_a_full_sync_is_used_once_and_inside_its_block(store: SQLJobStore) -> None:
+    sync = FullSync("j", Numbers(5), store=store)
+    with pytest.raises(ConfigurationError, match="with block"):
+        list(sync)
+    with pytest.raises(ConfigurationError, match="ended"):
+        _ = sync.result
+    with sync:
+        list(sync)
+    with pytest.raises(ConfigurationError, match="new one"), sync:
+        pass
+
+
+def test_nothing_to_do_is_an_empty_loop(store: SQLJobStore) -> None:
+    for _ in range(2):
+        with FullSync("j", Numbers(5), store=store, if_completed="skip") as sync:
+            batches = list(sync)
+    assert (batches, sync.result.action) == ([], "skip")
+
+
+def test_a_store_without_transactions_cannot_take_part(engine: Engine) -> None:
+    with (
+        pytest.raises(ConfigurationError, match="transactional store"),
+        FullSync("j", Numbers(5), store=MemoryJobStore()) as sync,
+    ):
+        for batch in sync:
+            with engine.begin() as connection:
+                sync.commit(batch, connection)
+
+
+def test_the_default_store_is_a_file_in_the_working_directory(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RESUMABLE_SYNC_STORE", raising=False)
+    with FullSync("j", Numbers(5)) as sync:
+        assert len(list(sync)) == 1
+    assert (tmp_path / "resumable_sync.db").exists()
+
+
+def test_the_second_one_is_kept_out(store: SQLJobStore) -> None:
+    with FullSync("j", Numbers(5), store=store) as sync:
+        for _ in sync:
+            with pytest.raises(JobHeldError), FullSync("j", Numbers(5), store=store):
+                pass
+    assert sync.result.status == "completed"
+
+
+def sync_in_the_sink(store: SQLJobStore) -> Callable[[Batch[int], Connection], None]:
+    def write(batch: Batch[int], connection: Connection) -> None:
+        with FullSync("inner", Numbers(5), store=store):
+            pass
+
+    return write
+
+
+def commit_in_the_sink(batch: Batch[int], connection: Connection) -> None:
+    insert(connection, batch)
+    connection.commit()
+
+
+def roll_back_in_the_sink(batch: Batch[int], connection: Connection) -> None:
+    insert(connection, batch)
+    connection.rollback()
+
+
+@pytest.mark.parametrize("kind", ["commit", "rollback", "sync"])
+def test_a_sink_that_ends_the_transaction_is_stopped_before_it_can(
+    store: SQLJobStore, engine: Engine, kind: str
+) -> None:
+    from resumable_sync import run_full_sync
+
+    write = {"commit": commit_in_the_sink, "rollback": roll_back_in_the_sink, "sync": sync_in_the_sink(store)}[kind]
+    with pytest.raises(ConfigurationError):
+        run_full_sync("j", Numbers(50), transactional(write), store=store)
+    assert delivered(engine) == []
+    assert (saved(store).status, saved(store).cursor) == ("failed", None)
+    assert store.load("inner") is None
+
+
+class Letters(OffsetConnector[tuple[int, str]]):
+    """Numbers with a text; shapes like a table's rows."""
+
+    def fetch(self, offset: int, limit: int) -> list[tuple[int, str]]:
+        return [(n, f"text {n}") for n in range(offset, min(offset + limit, 40))]
