@@ -119,9 +119,10 @@ def _binds(signature: inspect.Signature, count: int) -> bool:
 class _CallableSink(Sink[RecordT]):
     """A function `f(batch)` as a sink."""
 
+    transactional = False
+    idempotent = False
+
     def __init__(self, function: Callable[[Batch[RecordT]], object]) -> None:
-        self.transactional = False
-        self.idempotent = False
         self._function = function
 
     @override
@@ -143,6 +144,9 @@ class _CallableSink(Sink[RecordT]):
 
 class _PartialSink(Sink[Any]):
     """An object that has `write` and perhaps more of `Sink`, with the rest added."""
+
+    transactional = False
+    idempotent = False
 
     def __init__(self, sink: Any, *, alone: bool) -> None:
         self.transactional = bool(getattr(sink, "transactional", False))
@@ -184,10 +188,11 @@ class _PartialSink(Sink[Any]):
 class _TransactionalSink(Sink[RecordT], Generic[RecordT]):
     """A function `f(batch, connection)` as a sink that writes on the store's connection; still callable itself."""
 
+    transactional = True
+    idempotent = False
+
     def __init__(self, function: "Callable[[Batch[RecordT], Connection], object]") -> None:
         functools.update_wrapper(self, function)
-        self.transactional = True
-        self.idempotent = False
         self._function = function
 
     def __call__(self, batch: Batch[RecordT], connection: "Connection") -> object:

@@ -1,0 +1,1 @@
+"""Where batches go: one technology per module."""

@@ -1,0 +1,258 @@
+"""The checkpoint that `SQLSink` keeps beside its rows, in the target's database.
+
+One row for each job and target. It is locked by the first statement of every batch's transaction, so whoever asks waits
+for a commit in flight, and sees what became of it.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import attrs
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARBINARY
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql.elements import quoted_name
+from sqlalchemy.types import TypeDecorator
+from typing_extensions import override
+
+from resumable_sync._cursor import decode_cursor, encode_cursor
+from resumable_sync._database import is_mysql, scrub
+from resumable_sync._errors import ConfigurationError, LeaseLostError, StateCorruptError, StoreError
+from resumable_sync._model import Batch, Checkpoint, Job
+from resumable_sync.sinks._target import lock_schema
+
+__all__ = ["CHECKPOINTS", "TargetCheckpoint"]
+
+CHECKPOINTS = "resumable_sync_checkpoints"
+BEGINNING = encode_cursor(None)
+# PostgreSQL: insufficient privilege, read only; MySQL: no right to the table, to the database.
+_NOT_ALLOWED = {"42501", "25006", 1142, 1044}
+
+
+class _Name(TypeDecorator[str]):
+    """Text that is compared exactly, by code point."""
+
+    impl = String(255)
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        if is_mysql(dialect):
+            # Every collation of text there ignores trailing blanks, or case, or accents.
+            return dialect.type_descriptor(VARBINARY(1020))
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.VARCHAR(255, collation="C"))
+        return dialect.type_descriptor(String(255))
+
+    @override
+    def process_bind_param(self, value: str | None, dialect: Any) -> Any:
+        return value.encode() if value is not None and is_mysql(dialect) else value
+
+    @override
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+@lru_cache
+def _table(schema: str | None) -> Table:
+    options: dict[str, Any] = {
+        # Another default engine would have no transactions.
+        f"{dialect}_{name}": value
+        for dialect in ("mysql", "mariadb")
+        for name, value in {"engine": "InnoDB", "charset": "ascii", "collate": "ascii_bin"}.items()
+    }
+    return Table(
+        CHECKPOINTS,
+        MetaData(),
+        Column("job_id", _Name, primary_key=True),
+        Column("target", _Name, primary_key=True),
+        Column("run_id", _Name),
+        # MySQL's TEXT holds 65,535 bytes, one short of the largest cursor.
+        Column("cursor", Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
+        Column("processed_records", BigInteger, nullable=False),
+        Column("processed_batches", BigInteger, nullable=False),
+        Column("finished", SmallInteger, nullable=False),
+        Column("fencing_token", BigInteger, nullable=False),
+        schema=None if schema is None else quoted_name(schema, quote=True),
+        **options,
+    )
+
+
+@attrs.define
+class TargetCheckpoint:
+    """The checkpoint of one target, for one job at a time; every method runs in a transaction of the caller's.
+
+    Args:
+        target: Name of the target, without its schema.
+        schema: Schema of the target, where the table of checkpoints stands too: the role may write there, and SQLite
+            commits rows and checkpoint together only in one file.
+    """
+
+    target: str
+    schema: str | None
+    run_id: str | None = None
+
+    @property
+    def _rows(self) -> Table:
+        return _table(self.schema)
+
+    def create(self, connection: Connection) -> None:
+        """Make the table of checkpoints unless it exists.
+
+        Raises:
+            ConfigurationError: If it is missing and must not be made.
+            DBAPIError: If making it fails otherwise.
+        """
+        if inspect(connection).has_table(CHECKPOINTS, schema=self.schema):
+            return
+        statement = CreateTable(self._rows, if_not_exists=True)
+        try:
+            lock_schema(connection)
+            connection.execute(statement)
+        except DBAPIError as error:
+            code = getattr(error.orig, "sqlstate", None) or (error.orig.args[:1] or (None,))[0] if error.orig else None
+            if code not in _NOT_ALLOWED:
+                raise
+            text = str(statement.compile(dialect=connection.dialect)).strip()
+            msg = f"the target's database lacks the sink's table, and this role must not make it; create it:\n{text}"
+            raise ConfigurationError(msg) from scrub(error)
+
+    def claim(self, connection: Connection, job: Job, token: int) -> Checkpoint | None:
+        """Fence out every older token, and give the checkpoint of the job's run; None if there is none.
+
+        Raises:
+            LeaseLostError: If the target has seen a newer token.
+            StateCorruptError: If the row is damaged.
+        """
+        self.run_id = _run_id(job)
+        claim = update(self._rows).where(self._mine(job.id), self._rows.c.fencing_token <= token)
+        claim = claim.values(fencing_token=token)
+        if connection.execute(claim).rowcount == 0:
+            self._insert(connection, job.id, token)
+            if connection.execute(claim).rowcount == 0:
+                raise LeaseLostError(job.id, token)
+        row = self._read(connection, job.id)
+        # Where runs are told by number alone, a finished one may have the number of the next.
+        if row is None or row.run_id != self.run_id or (row.finished and not job.has_progress):
+            return None
+        if row.processed_records < 0 or row.processed_batches < 0:
+            raise StateCorruptError(job.id, "processed_records", f"in table {CHECKPOINTS} is negative")
+        return Checkpoint(
+            run_id=job.run_id,
+            cursor=decode_cursor(row.cursor, job_id=job.id),
+            processed_records=row.processed_records,
+            processed_batches=row.processed_batches,
+        )
+
+    def begin(self, connection: Connection, job: Job, token: int) -> None:
+        """Start the run's checkpoint if the run is new; one that it has already stays.
+
+        Raises:
+            LeaseLostError: If the target has seen a newer token.
+            StoreError: If the run is not new and the target has nothing of it.
+        """
+        found = self.claim(connection, job, token)
+        if found is not None:
+            return
+        if job.has_progress:
+            msg = (
+                f"job {job.id!r}: {job.processed_records} records of run {job.run} were processed, but the target "
+                f"{self.target!r} has no checkpoint of that run: it was replaced, or the run was begun with another "
+                "sink. Go on with that one, or start over with store.delete(job_id)"
+            )
+            raise StoreError(msg)
+        start = update(self._rows).where(self._mine(job.id))
+        connection.execute(
+            start.values(run_id=self.run_id, cursor=BEGINNING, processed_records=0, processed_batches=0, finished=0)
+        )
+
+    def advance(self, connection: Connection, batch: Batch[Any]) -> bool:
+        """Move the checkpoint behind a batch; its row stays locked until the transaction ends.
+
+        Returns:
+            Whether it moved; False if it stands behind the batch already, whose rows were written then.
+
+        Raises:
+            LeaseLostError: If the target has seen a newer token.
+            ConfigurationError: If no run was begun.
+            StoreError: If the batch does not follow on the checkpoint.
+        """
+        if self.run_id is None:
+            msg = f"job {batch.job_id!r}: SQLSink was given a batch before begin(job); call that first"
+            raise ConfigurationError(msg)
+        rows, cursor = self._rows, encode_cursor(batch.cursor)
+        moved = connection.execute(
+            update(rows)
+            .where(
+                self._mine(batch.job_id),
+                rows.c.fencing_token <= batch.fencing_token,
+                rows.c.run_id == self.run_id,
+                rows.c.cursor == encode_cursor(batch.previous_cursor),
+            )
+            .values(
+                cursor=cursor,
+                processed_records=rows.c.processed_records + len(batch),
+                processed_batches=rows.c.processed_batches + 1,
+                finished=0,
+                fencing_token=batch.fencing_token,
+            )
+        )
+        if moved.rowcount == 1:
+            return True
+        row = self._read(connection, batch.job_id)
+        if row is None or row.fencing_token > batch.fencing_token:
+            raise LeaseLostError(batch.job_id, batch.fencing_token)
+        if row.run_id == self.run_id and row.cursor == cursor:
+            return False
+        msg = (
+            f"job {batch.job_id!r}: batch {batch.sequence} does not follow on the checkpoint of the target "
+            f"{self.target!r} ({row.processed_batches} batches, {row.processed_records} records), and was not written: "
+            "somebody changed one of them. Start over with store.delete(job_id)"
+        )
+        raise StoreError(msg)
+
+    def finish(self, connection: Connection, job: Job) -> None:
+        """Mark the run as finished."""
+        rows = self._rows
+        connection.execute(update(rows).where(self._mine(job.id), rows.c.run_id == _run_id(job)).values(finished=1))
+
+    def _mine(self, job_id: str) -> Any:
+        return (self._rows.c.job_id == job_id) & (self._rows.c.target == self.target)
+
+    def _read(self, connection: Connection, job_id: str) -> Any:
+        return connection.execute(select(self._rows).where(self._mine(job_id)).with_for_update()).one_or_none()
+
+    def _insert(self, connection: Connection, job_id: str, token: int) -> None:
+        values = {
+            "job_id": job_id,
+            "target": self.target,
+            "run_id": None,
+            "cursor": BEGINNING,
+            "processed_records": 0,
+            "processed_batches": 0,
+            "finished": 0,
+            "fencing_token": token,
+        }
+        if is_mysql(connection.dialect):
+            connection.execute(mysql.insert(self._rows).values(values).prefix_with("IGNORE"))
+        else:
+            insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+            connection.execute(insert(self._rows).values(values).on_conflict_do_nothing())
+
+
+def _run_id(job: Job) -> str:
+    return job.run_id or f"run {job.run}"

@@ -1,0 +1,117 @@
+"""Writing rows with PostgreSQL's COPY, through psycopg."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from resumable_sync.sinks._statements import conflict_clause, insert_target
+from resumable_sync.sinks._target import Target, quote
+
+__all__ = ["Stage", "copies", "copy_statement", "run_copy"]
+
+Rows = Iterable[tuple[Any, ...]]
+
+_ORDINAL = "resumable_sync ordinal"
+
+
+def copies(connection: Connection) -> bool:
+    """Whether the driver can COPY from Python values."""
+    return connection.dialect.name == "postgresql" and connection.dialect.driver == "psycopg"
+
+
+def copy_statement(connection: Connection, table: str, columns: Sequence[str]) -> str:
+    """Give `COPY table (columns) FROM STDIN`."""
+    return f"COPY {table} ({', '.join(quote(connection, column) for column in columns)}) FROM STDIN"
+
+
+def run_copy(connection: Connection, statement: str, rows: Rows) -> None:
+    """Copy rows inside the connection's transaction."""
+    with _cursor(connection) as cursor:
+        _copy(cursor, statement, rows)
+
+
+def _copy(cursor: Any, statement: str, rows: Rows) -> None:
+    with cursor.copy(statement) as copy:
+        write_row = copy.write_row
+        for row in rows:
+            write_row(row)
+
+
+class Stage:
+    """A temporary table through which rows are merged into the target by key.
+
+    It belongs to the session and is empty between transactions. It is asked for with every batch, since a pooled
+    connection may be another session every time.
+
+    Args:
+        connection: To the target's database.
+        target: The target.
+        columns: The columns of the rows.
+        key: Columns of the key.
+    """
+
+    def __init__(self, connection: Connection, target: Target, columns: Sequence[str], key: Sequence[str]) -> None:
+        definitions = [_definition(connection, target, column) for column in columns]
+        ordinal = quote(connection, _ORDINAL)
+        definitions.append(f"{ordinal} bigint GENERATED ALWAYS AS IDENTITY")
+        # Another shape is another table: the target may be altered while the session lives.
+        digest = hashlib.sha256("\n".join([target.quoted, *definitions]).encode("utf-8", "surrogatepass"))
+        name = f'pg_temp."resumable_sync_{digest.hexdigest()[:32]}"'
+        names = ", ".join(quote(connection, column) for column in columns)
+        keys = ", ".join(quote(connection, column) for column in key)
+        self._create = f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({', '.join(definitions)}) ON COMMIT DELETE ROWS"
+        # Rows of an earlier batch are there only if that came in this very transaction.
+        self._empty = f"DELETE FROM {name}"  # noqa: S608 - names are quoted
+        self._copy = copy_statement(connection, name, columns)
+        # A statement may touch a row only once, and equal is what the database says is equal: the last row wins.
+        latest = f"SELECT DISTINCT ON ({keys}) * FROM {name} ORDER BY {keys}, {ordinal} DESC"  # noqa: S608 - quoted
+        insert = insert_target(connection, target, columns)
+        merge = conflict_clause(connection, columns, key)
+        self._merge = f"{insert} SELECT {names} FROM ({latest}) AS latest {merge}"  # noqa: S608 - names are quoted
+
+    def merge(self, connection: Connection, rows: Rows) -> None:
+        """Merge rows into the target."""
+        with _cursor(connection) as cursor:
+            # Two statements in one round trip; such a pair cannot be prepared.
+            cursor.execute(f"{self._create}; {self._empty}", prepare=False)
+            _copy(cursor, self._copy, rows)
+            cursor.execute(self._merge)
+
+
+def _definition(connection: Connection, target: Target, name: str) -> str:
+    column = target.columns[name]
+    collation = f" COLLATE {column.collation}" if column.collation else ""
+    return f"{quote(connection, name)} {column.declared}{collation}"
+
+
+@contextmanager
+def _cursor(connection: Connection) -> Iterator[Any]:
+    """Give the driver's own cursor, with its errors in the form SQLAlchemy gives them.
+
+    Yields:
+        The cursor.
+    """
+    driver_connection: Any = connection.connection.driver_connection
+    error_class = connection.dialect.loaded_dbapi.Error
+    try:
+        with driver_connection.cursor() as cursor:
+            yield cursor
+    except error_class as error:
+        broken = bool(driver_connection.closed)
+        wrapped = DBAPIError.instance(
+            None,
+            None,
+            error,
+            error_class,
+            hide_parameters=True,
+            connection_invalidated=broken,
+            dialect=connection.dialect,
+        )
+        if broken:
+            # As SQLAlchemy does with its own statements: the next transaction gets a new connection.
+            connection.invalidate(error)
+        raise wrapped from error

@@ -1,0 +1,158 @@
+"""Writing batches into a target that has been looked at."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from sqlalchemy import Connection
+
+from resumable_sync._database import is_mysql
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._model import Batch
+from resumable_sync._protocols import Column
+from resumable_sync.sinks._copy import Stage, copies, copy_statement, run_copy
+from resumable_sync.sinks._kinds import decodes_json
+from resumable_sync.sinks._records import tabulate
+from resumable_sync.sinks._statements import insert_statement
+from resumable_sync.sinks._target import Target
+from resumable_sync.sinks._values import Rule, convert
+
+__all__ = ["Writer"]
+
+Rows = list[tuple[Any, ...]]
+
+
+@attrs.frozen
+class _Plan:
+    """How rows of certain columns are written."""
+
+    rules: Sequence[Rule]
+    key_places: Sequence[int]
+    run: Callable[[Connection, Rows], None]
+
+
+class Writer:
+    """Writes batches into a target.
+
+    Args:
+        target: The target.
+        key: Columns by which rows are replaced; none to add every row.
+        source: The connector's columns, where they are known.
+
+    Raises:
+        ConfigurationError: If the key or the source's columns do not fit the target.
+    """
+
+    def __init__(self, target: Target, key: Sequence[str], source: Sequence[Column] | None, *, mysql: bool) -> None:
+        self.target = target
+        self._key = tuple(key)
+        self._source = source
+        self._names = None if source is None else [column.name for column in source]
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+        if self._key:
+            _check_key(target, self._key, mysql=mysql)
+        if self._names is not None:
+            self._check(self._names, mysql=mysql)
+
+    def rows(self, connection: Connection, batch: Batch[Any]) -> tuple[_Plan, Rows] | None:
+        """Give the rows of a batch in the form of the target, and how they are written; None if there are none.
+
+        Raises:
+            ConfigurationError: If its columns do not fit the target.
+            ValueError: If a value cannot be kept.
+        """
+        columns, rows = tabulate(batch, self._names)
+        if not rows:
+            return None
+        plan = self._plans.get(columns)
+        if plan is None:
+            self._check(columns, mysql=is_mysql(connection.dialect))
+            plan = self._plans[columns] = self._plan(connection, columns)
+        rows = convert(rows, plan.rules)
+        for place in plan.key_places:
+            if any(row[place] is None for row in rows):
+                msg = f"key column {columns[place]!r} was given None, which no unique index finds again"
+                raise ValueError(msg)
+        return plan, rows
+
+    def write(self, connection: Connection, batch: Batch[Any]) -> None:
+        """Write a batch inside the connection's transaction."""
+        prepared = self.rows(connection, batch)
+        if prepared is not None:
+            plan, rows = prepared
+            plan.run(connection, rows)
+
+    def _check(self, columns: Sequence[str], *, mysql: bool) -> None:
+        target = self.target
+        unknown = [name for name in columns if name not in target.columns]
+        if unknown:
+            msg = (
+                f"table {target.name!r} has no column {', '.join(map(repr, unknown))}; the records have "
+                f"{', '.join(map(repr, columns))}, the table {', '.join(map(repr, target.columns))}; add the columns, "
+                "or leave them out of the records"
+            )
+            raise ConfigurationError(msg)
+        if len(set(columns)) != len(columns):
+            msg = f"the records have a column twice: {', '.join(map(repr, columns))}; give each its own name"
+            raise ConfigurationError(msg)
+        missing = [name for name in self._key if name not in columns]
+        if missing:
+            msg = f"the records lack {', '.join(map(repr, missing))} of the key of table {target.name!r}; add them"
+            raise ConfigurationError(msg)
+        if mysql and self._key:
+            for unique in target.unique:
+                if set(unique) != set(self._key) and set(unique) <= set(columns):
+                    raise ConfigurationError(_ambiguous(target, ", ".join(unique)))
+
+    def _plan(self, connection: Connection, columns: tuple[str, ...]) -> _Plan:
+        target, dialect = self.target, connection.dialect
+        encoding = {column.name for column in self._source or () if decodes_json(column.type)}
+        rules = [Rule(target.columns[name], dialect, encodes_text=name in encoding, utc=target.utc) for name in columns]
+        places = [columns.index(name) for name in self._key if target.columns[name].nullable]
+        return _Plan(rules, places, self._runner(connection, columns))
+
+    def _runner(self, connection: Connection, columns: tuple[str, ...]) -> Callable[[Connection, Rows], None]:
+        target = self.target
+        if copies(connection) and self._key:
+            return Stage(connection, target, columns, self._key).merge
+        if copies(connection) and target.copyable:
+            copy = copy_statement(connection, target.quoted, columns)
+            return lambda to, rows: run_copy(to, copy, rows)
+        statement = insert_statement(connection, target, columns, self._key)
+
+        def insert(to: Connection, rows: Rows) -> None:
+            to.exec_driver_sql(statement, rows)
+
+        return insert
+
+
+def _check_key(target: Target, key: Sequence[str], *, mysql: bool) -> None:
+    unknown = [name for name in key if name not in target.columns]
+    if unknown:
+        msg = (
+            f"table {target.name!r} has no key column {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(map(repr, target.columns))}"
+        )
+        raise ConfigurationError(msg)
+    if all(set(unique) != set(key) for unique in target.unique):
+        msg = (
+            f"table {target.name!r} has no primary key and no unique index on exactly ({', '.join(key)}), by which "
+            "rows could be replaced; create one, or name the columns of one in key="
+        )
+        raise ConfigurationError(msg)
+    if not mysql:
+        return
+    # ON DUPLICATE KEY UPDATE replaces the row that it meets by any unique index.
+    if target.odd_unique:
+        raise ConfigurationError(_ambiguous(target, target.odd_unique[0]))
+    for unique in target.unique:
+        counted = len(unique) == 1 and target.columns[unique[0]].generated
+        if set(unique) != set(key) and not counted:
+            raise ConfigurationError(_ambiguous(target, ", ".join(unique)))
+
+
+def _ambiguous(target: Target, unique: str) -> str:
+    return (
+        f"table {target.name!r} has another unique index ({unique}), and MySQL and MariaDB would replace rows by that "
+        "one too; drop it, make it the key=, or leave an auto-increment column out of the records"
+    )

@@ -1,0 +1,313 @@
+"""`SQLSink`: batches into a table, exactly once."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+from typing_extensions import override
+
+from resumable_sync._database import is_mysql, scrub
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._model import Batch, Checkpoint, Job
+from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
+from resumable_sync.sinks._checkpoint import TargetCheckpoint
+from resumable_sync.sinks._link import Link
+from resumable_sync.sinks._target import Target, create, reflect
+from resumable_sync.sinks._writer import Writer
+
+__all__ = ["SQLSink"]
+
+T = TypeVar("T")
+
+
+class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
+    """Write batches into a table on SQLite, PostgreSQL, MySQL or MariaDB, every record exactly once.
+
+    Without `url` it writes on the connection of a transactional store, such as `SQLJobStore`: rows and the store's
+    checkpoint commit together. With `url` it writes there on a connection of its own, and keeps a checkpoint beside
+    the rows, in the table `resumable_sync_checkpoints` of the target's schema: rows, checkpoint and the check of the
+    fencing token commit together, and the engine goes on from there.
+
+    The statements of a batch:
+
+        append, PostgreSQL (psycopg)      COPY orders (id, total) FROM STDIN
+        append, else                      INSERT INTO orders (id, total) VALUES (?, ?)      in one executemany
+        upsert, PostgreSQL (psycopg)      COPY into a temporary table of the session, then
+                                          INSERT INTO orders ... SELECT ... ON CONFLICT (id) DO UPDATE SET ...
+        upsert, SQLite                    INSERT ... ON CONFLICT (id) DO UPDATE SET total = excluded.total
+        upsert, MySQL, MariaDB            INSERT ... ON DUPLICATE KEY UPDATE total = VALUES(total)
+        with `url`, before that           UPDATE resumable_sync_checkpoints SET cursor = ... WHERE ... cursor = ...
+
+    Records are dicts, tuples with `Page.columns`, or Arrow data; their columns are matched with the table's by name. A
+    missing table is created from the columns of a connector that can tell them, with the primary key that those have;
+    every type becomes the widest of its kind. An existing table is never altered, and `begin` touches none of its rows.
+
+    Values that a driver cannot bind, or would change without a word, are converted by their type and the column's:
+
+    - a datetime with a time zone goes into a column without one as UTC; one without goes everywhere as it is;
+    - on SQLite dates and times are ISO text as SQLAlchemy writes it. A Decimal is text in a column of text or of no
+      type, such as `SQLSink` makes for more than 15 digits, else a number, and refused if a double cannot hold it. NaN
+      is refused, since SQLite makes NULL of it;
+    - lists, tuples and dicts become JSON text, but in arrays of PostgreSQL. A str in a JSON column is JSON text, unless
+      the connector says that its column is PostgreSQL's, whose drivers give JSON decoded;
+    - a timedelta becomes a time of day, or a number of microseconds in a column of integers.
+
+    What fits no column raises `ValueError` without the value, which counts as refused by the sink. Numbers and times
+    are rounded to the digits that the column has, by the database.
+
+    Args:
+        table: `"name"` or `"schema.name"`.
+        mode: `"append"` adds every record. `"upsert"` replaces the row of the same key; of several records of a key in
+            a batch the last one stays.
+        key: Names of the key's columns, for `"upsert"`; by default the table's primary key. There must be a unique
+            index on exactly these. On MySQL and MariaDB there must be no other, which would replace rows too.
+        url: SQLAlchemy URL of the target's database, or an engine; None to write in the store's. With an engine the
+            sink does not pickle.
+        schema: The schema, for a table whose name holds a dot.
+
+    Raises:
+        ConfigurationError: If the arguments do not fit together.
+        MissingExtraError: If the database's driver is not installed.
+
+    Examples:
+        >>> SQLSink("orders", mode="append")
+        SQLSink('orders', mode='append')
+        >>> SQLSink("sales.orders", mode="upsert", key="id", url="postgresql+psycopg://etl:secret@warehouse/dw")
+        SQLSink('sales.orders', mode='upsert', key=('id',), url='postgresql+psycopg://etl:***@warehouse/dw')
+    """
+
+    transactional = False
+    """Whether it writes on the store's connection: without `url`."""
+
+    idempotent = False
+    """Whether writing a record again has no effect: with `mode="upsert"`."""
+
+    def __init__(
+        self,
+        table: str,
+        mode: Literal["append", "upsert"],
+        key: str | Sequence[str] | None = None,
+        url: str | URL | Engine | None = None,
+        *,
+        schema: str | None = None,
+    ) -> None:
+        _check_mode(mode)
+        self._schema, self._table = _split(table, schema)
+        self._mode = mode
+        self._key = _key(key, mode)
+        self._url = _parse(url)
+        self.transactional = url is None
+        self.idempotent = mode == "upsert"
+        self._columns: Sequence[Column] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._writer: Writer | None = None
+        self._token: int | None = None
+        self._checkpoint = TargetCheckpoint(self._table, self._schema)
+        self._link = None if self._url is None else Link(self._url)
+        if self._link is not None:
+            self._finalizer = weakref.finalize(self, self._link.close)
+
+    def close(self) -> None:
+        """Close the connections of its own; a later call opens them again."""
+        if self._link is not None:
+            self._link.close()
+
+    @override
+    def prepare(self, columns: Sequence[Column]) -> None:
+        self._columns = tuple(columns)
+
+    @override
+    def checkpoint(self, job: Job) -> Checkpoint | None:
+        if self._link is None:
+            return None
+        token = self._take_token(job)
+
+        def claim(connection: Connection) -> Checkpoint | None:
+            self._checkpoint.create(connection)
+            return self._checkpoint.claim(connection, job, token)
+
+        return self._transact(self._link, claim)
+
+    @override
+    def begin(self, job: Job, connection: Connection | None) -> None:
+        if self._link is None:
+            given = self._given(connection)
+            self._writer = _scrubbed(lambda: self._look(given, may_create=True))
+            return
+        token = self._take_token(job)
+        # Of its own, since MySQL and MariaDB commit with it.
+        self._writer = self._transact(self._link, lambda own: self._look(own, may_create=True))
+
+        def start(own: Connection) -> None:
+            self._checkpoint.create(own)
+            self._checkpoint.begin(own, job, token)
+
+        self._transact(self._link, start)
+
+    @override
+    def write(self, batch: Batch[Any], connection: Connection | None) -> None:
+        if self._link is None:
+            given = self._given(connection)
+            _scrubbed(lambda: self._ready(given).write(given, batch))
+            return
+
+        def write(own: Connection) -> None:
+            if self._checkpoint.advance(own, batch):
+                self._ready(own).write(own, batch)
+
+        self._transact(self._link, write)
+        self._token = batch.fencing_token
+
+    @override
+    def complete(self, job: Job, connection: Connection | None) -> None:
+        if self._link is None:
+            self._given(connection)
+            return
+        token = self._take_token(job)
+
+        def finish(own: Connection) -> None:
+            self._checkpoint.claim(own, job, token)
+            self._checkpoint.finish(own, job)
+
+        self._transact(self._link, finish)
+        self._link.release()
+
+    def _look(self, connection: Connection, *, may_create: bool) -> Writer:
+        target = reflect(connection, self._table, self._schema)
+        if target is None and may_create:
+            target = self._create(connection)
+        if target is None:
+            msg = f"there is no table {self._shown()!r}; call begin(job) first, which makes it, or create it"
+            raise ConfigurationError(msg)
+        key = (self._key or target.primary_key) if self._mode == "upsert" else ()
+        if self._mode == "upsert" and not key:
+            msg = f"table {target.name!r} has no primary key to upsert by; name the columns of a unique index in key="
+            raise ConfigurationError(msg)
+        return Writer(target, key, self._columns, mysql=is_mysql(connection.dialect))
+
+    def _create(self, connection: Connection) -> Target | None:
+        columns = self._columns
+        if not columns:
+            msg = (
+                f"there is no table {self._shown()!r}, and the connector does not tell its columns, from which it "
+                "could be made; create the table"
+            )
+            raise ConfigurationError(msg)
+        key = self._key or tuple(column.name for column in columns if column.primary_key)
+        unknown = [name for name in key if name not in {column.name for column in columns}]
+        if unknown:
+            msg = f"the source has no column {', '.join(map(repr, unknown))} for the key of table {self._shown()!r}"
+            raise ConfigurationError(f"{msg}; it has {', '.join(repr(column.name) for column in columns)}")
+        if self._mode == "upsert" and not key:
+            msg = f"there is no table {self._shown()!r}, and the source has no key to upsert by; name it in key="
+            raise ConfigurationError(msg)
+        create(connection, self._table, self._schema, columns, key)
+        return reflect(connection, self._table, self._schema)
+
+    def _ready(self, connection: Connection) -> Writer:
+        if self._writer is None:
+            # No attempt of this process began it: a replay of dead letters.
+            self._writer = self._look(connection, may_create=False)
+        return self._writer
+
+    def _given(self, connection: Connection | None) -> Connection:
+        if connection is None:
+            msg = (
+                f"SQLSink({self._shown()!r}) writes on the connection of a transactional store, such as SQLJobStore, "
+                "and got none; use one, or give the sink its own url="
+            )
+            raise ConfigurationError(msg)
+        return connection
+
+    def _take_token(self, job: Job) -> int:
+        if job.lease is not None:
+            self._token = job.lease.fencing_token
+        if self._token is None:
+            msg = (
+                f"job {job.id!r}: SQLSink with url= needs the fencing token, but job.lease is None; get the lease first"
+            )
+            raise ConfigurationError(msg)
+        return self._token
+
+    def _transact(self, link: Link, work: Callable[[Connection], T]) -> T:
+        return _scrubbed(lambda: link.transact(work))
+
+    def _shown(self) -> str:
+        return f"{self._schema}.{self._table}" if self._schema else self._table
+
+    @override
+    def __repr__(self) -> str:
+        url = self._url.url if isinstance(self._url, Engine) else self._url
+        parts = [repr(self._shown()), f"mode={self._mode!r}"]
+        parts += [f"key={self._key!r}"] if self._key else []
+        parts += [f"url={url.render_as_string()!r}"] if url is not None else []
+        return f"SQLSink({', '.join(parts)})"
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        if isinstance(self._url, Engine):
+            msg = "SQLSink made from an engine does not pickle; make it from a URL"
+            raise ConfigurationError(msg)
+        runtime = ("_writer", "_token", "_checkpoint", "_link", "_finalizer")
+        return {name: value for name, value in self.__dict__.items() if name not in runtime}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+def _scrubbed(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except Exception as error:
+        # Drivers put statement, parameters and rows into their texts.
+        scrub(error)
+        raise
+
+
+def _check_mode(mode: object) -> None:
+    if mode == "replace":
+        msg = "mode='replace' is not available yet in 0.1; use mode='upsert', or mode='append' into an empty table"
+        raise ConfigurationError(msg)
+    if mode not in ("append", "upsert"):
+        msg = f"mode={mode!r} is no mode of SQLSink; use 'append' or 'upsert'"
+        raise ConfigurationError(msg)
+
+
+def _split(table: object, schema: object) -> tuple[str | None, str]:
+    if not isinstance(table, str) or not (schema is None or isinstance(schema, str)):
+        msg = f"the table {table!r} is no name; give 'name' or 'schema.name'"
+        raise ConfigurationError(msg)
+    found, dot, name = table.rpartition(".") if schema is None else (schema, ".", table)
+    if not name or (dot and not found) or "\0" in found + name:
+        msg = f"the table {table!r} is no name; give 'name' or 'schema.name'"
+        raise ConfigurationError(msg)
+    return found or None, str(name)
+
+
+def _key(key: Any, mode: str) -> tuple[str, ...] | None:
+    if key is None:
+        return None
+    names = (key,) if isinstance(key, str) else tuple(key)
+    if not names or len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
+        msg = f"key={key!r} is no key; name its columns, each once"
+        raise ConfigurationError(msg)
+    if mode == "append":
+        msg = "key= has no meaning with mode='append'; leave it out, or use mode='upsert'"
+        raise ConfigurationError(msg)
+    return names
+
+
+def _parse(url: str | URL | Engine | None) -> URL | Engine | None:
+    if not isinstance(url, str):
+        return url
+    try:
+        return make_url(url)
+    except ArgumentError:
+        # The text may hold a password, in a place where nothing can find it.
+        msg = "the database URL cannot be parsed; write it as dialect://user:password@host:port/database"
+        raise ConfigurationError(msg) from None
