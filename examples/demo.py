@@ -13,10 +13,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from resumable_sync import SyncResult, plan_full_sync, run_full_sync
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.sql import SQLSink
-
-from resumable_sync import SyncResult, plan_full_sync, run_full_sync
 from resumable_sync.stores.sql import SQLJobStore
 
 ORDERS = 300_000

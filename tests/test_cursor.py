@@ -58,7 +58,7 @@ def identical(one: Any, other: Any) -> bool:  # noqa: PLR0911 - a return per typ
             other.tzinfo,
         )
     if isinstance(one, Decimal):
-        return one.as_tuple() == other.as_tuple()
+        return bool(one.as_tuple() == other.as_tuple())
     return bool(one == other)
 
 

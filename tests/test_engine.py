@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -301,7 +301,12 @@ def test_a_stop_ends_the_wait_for_a_slow_connector(store: MemoryJobStore) -> Non
 
 def test_throttle_is_asked_before_every_batch_but_the_first(store: MemoryJobStore) -> None:
     asked: list[float] = []
-    run_full_sync("j", Numbers(500), Target(), store=store, batch_size=100, throttle=lambda: asked.append(0) or 0.0)
+
+    def throttle() -> float:
+        asked.append(0.001)
+        return asked[-1]
+
+    run_full_sync("j", Numbers(500), Target(), store=store, batch_size=100, throttle=throttle)
     assert len(asked) == 5
     with pytest.raises(ConfigurationError, match="throttle"):
         run_full_sync("k", Numbers(500), Target(), store=store, batch_size=100, throttle=lambda: -1)
@@ -424,7 +429,7 @@ def test_empty_pages_that_advance_move_the_cursor_only(store: MemoryJobStore) ->
     assert [batch.previous_cursor for batch in target.batches] == [None, [2]]
 
 
-@pytest.mark.parametrize("page", [None, 7, [1, 2], Page(iter([1]), [1])])
+@pytest.mark.parametrize("page", [None, 7, [1, 2], Page(cast("Any", iter([1])), [1])])
 def test_what_is_no_page_is_said_so(store: MemoryJobStore, page: Any) -> None:
     if page is None:
         connector: Any = Pages()
@@ -560,7 +565,7 @@ def test_memory_holds_no_more_pages_than_promised(store: MemoryJobStore, prefetc
 
         __hash__ = object.__hash__
 
-    Records.__hash__ = object.__hash__  # type: ignore[assignment, method-assign]
+    Records.__hash__ = object.__hash__  # type: ignore[assignment]
     run_full_sync("j", Counting(), lambda _: None, store=store, prefetch=prefetch)
     assert most[0] <= prefetch + 2
 

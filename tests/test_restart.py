@@ -1,6 +1,7 @@
 """Restart detection, row by row of the table in the design."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -23,7 +24,7 @@ HALFWAY = Job(
 )
 
 
-def job(**changes: object) -> Job:
+def job(**changes: Any) -> Job:
     return attrs.evolve(HALFWAY, **changes)
 
 

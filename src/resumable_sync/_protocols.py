@@ -73,12 +73,18 @@ class Connector(Protocol[ReadT_co]):
     - free what `read` opened when the iterator is closed;
     - raise `CursorError` for a cursor they cannot interpret.
 
+
     Attributes:
         fingerprint: Identity of what is read; a cursor belongs to it. None: not checked. A mapping names its parts
             (`{"query": ..., "key": ...}`), so that a change can be named.
     """
 
-    fingerprint: str | Mapping[str, str] | None
+    if TYPE_CHECKING:
+        # For the type checker it is read-only, so that an attribute of type `str` or `None` will do.
+        @property
+        def fingerprint(self) -> str | Mapping[str, str] | None: ...
+    else:
+        fingerprint: str | Mapping[str, str] | None
 
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[ReadT_co]]:
         """Yield the pages after `cursor`.
@@ -133,10 +139,6 @@ class Sink(Protocol[WrittenT_contra]):
     - declare `transactional` only if everything they write goes through that connection;
     - declare `idempotent` only if writing a record again has no effect.
 
-    Attributes:
-        transactional: The sink writes on the store's connection. It is then called inside the transaction that saves
-            the checkpoint; without it `connection` is None.
-        idempotent: Writing a record again has no effect.
     """
 
     transactional: bool
