@@ -47,6 +47,7 @@ MODULES = {
     "_dead_letters": "engine",
     "_start": "engine",
     "_deliver": "engine",
+    "_report": "engine",
     "_session": "engine",
     "_replay": "engine",
     "_engine": "engine",
@@ -57,7 +58,6 @@ FOLDERS = {
     "connectors": "adapter",
     "sinks": "adapter",
     "stores": "adapter",
-    "observers": "adapter",
     "testing": "testing",
 }
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-from resumable_sync._errors import JobHeldError, LeaseLostError, ResumableSyncError, describe_error
+from resumable_sync._errors import JobHeldError, LeaseLostError, describe_error
 from resumable_sync._host import new_owner, owner_gone
 from resumable_sync._model import Job, Lease
 from resumable_sync._protocols import JobStore
@@ -120,10 +120,10 @@ def _decide_again(store: JobStore, first: Job | None, lease: Lease, rules: Rules
     try:
         job, decision = _look_again(store, first, lease, rules, retrier)
     except BaseException:
-        give_back(store, lease)
+        give_back(store, lease, retrier)
         raise
     if decision.action == "skip":
-        give_back(store, lease)
+        give_back(store, lease, retrier)
         return Granted(job=job, decision=decision, lease=None)
     return Granted(job=job, decision=decision, lease=lease)
 
@@ -145,13 +145,13 @@ def _before(first: Job | None, job: Job) -> Job:
     return Job(id=job.id) if first is None else first
 
 
-def give_back(store: JobStore, lease: Lease) -> None:
+def give_back(store: JobStore, lease: Lease, retrier: Retrier) -> None:
     """Release a lease; that it cannot be released is no reason to fail, it ends by itself."""
     try:
-        store.release(lease)
+        retrier.call("release", store.release, lease)
     except LeaseLostError:
         logger.warning("job %r: the lease was taken over before it could be released", lease.job_id)
-    except ResumableSyncError as error:
+    except Exception as error:  # noqa: BLE001 - a lease ends by itself; what the attempt did stands
         logger.warning(
             "job %r: the lease could not be released, it ends by itself: %s", lease.job_id, describe_error(error)
         )

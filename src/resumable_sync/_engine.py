@@ -208,7 +208,8 @@ class FullSync(Generic[RecordT]):
     @property
     def job(self) -> Job:
         """The job at the last checkpoint that the store is known to have."""
-        return self._session.job
+        done = self._session.result
+        return self._session.job if done is None else done.job
 
     @property
     def result(self) -> SyncResult:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable
 
 from resumable_sync._errors import describe_error
-from resumable_sync._events import Event
+from resumable_sync._events import Event, TryFailed
 from resumable_sync._protocols import Observer
 
 __all__ = ["Observers"]
@@ -22,6 +22,14 @@ class Observers:
 
     def __bool__(self) -> bool:
         return bool(self._observers)
+
+    def try_failed(self, job_id: str, call: str, tries: int, wait: float | None, error: Exception) -> None:
+        """Log a failed try and tell of it."""
+        text = describe_error(error)
+        then = "giving up" if wait is None else f"trying again in {wait:.1f} s"
+        logger.warning("job %r: %s failed (try %d), %s: %s", job_id, call, tries, then, text)
+        if self._observers:
+            self.tell(TryFailed(job_id=job_id, call=call, tries=tries, wait=wait, error=text))
 
     def tell(self, event: Event) -> None:
         """Call every observer, one at a time."""

@@ -83,6 +83,7 @@ class Connector(Protocol[ReadT_co]):
         # For the type checker it is read-only, so that an attribute of type `str` or `None` will do.
         @property
         def fingerprint(self) -> str | Mapping[str, str] | None: ...
+
     else:
         fingerprint: str | Mapping[str, str] | None
 
@@ -139,6 +140,10 @@ class Sink(Protocol[WrittenT_contra]):
     - declare `transactional` only if everything they write goes through that connection;
     - declare `idempotent` only if writing a record again has no effect.
 
+    Attributes:
+        transactional: The sink writes on the store's connection. It is then called inside the transaction that saves
+            the checkpoint; without it `connection` is None.
+        idempotent: Writing a record again has no effect.
     """
 
     transactional: bool

@@ -65,7 +65,7 @@ def replay_dead_letters(
         replay.run()
     finally:
         keeper.close()
-        give_back(store, keeper.last)
+        give_back(store, keeper.last, retrier)
     return SyncResult(
         job=checkpoints.job,
         action="resume",

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 import attrs
@@ -12,8 +13,8 @@ from resumable_sync._acquire import acquire, give_back, look, utc_now
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._count import Counter
 from resumable_sync._deliver import Delivery
-from resumable_sync._errors import ConfigurationError, CursorError, JobHeldError, LeaseLostError, describe_error
-from resumable_sync._events import BatchCommitted, RecordRefused, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_error
+from resumable_sync._events import BatchCommitted, RecordRefused, SyncFinished, SyncStarted
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Batch, Guarantee, Job, JobStatus, Plan, SyncResult, batch_key
 from resumable_sync._observers import Observers
@@ -21,9 +22,18 @@ from resumable_sync._options import Options
 from resumable_sync._pages import Pages
 from resumable_sync._protocols import Connector, JobStore, Sink
 from resumable_sync._reader import PlacedPage
+from resumable_sync._report import annotate, log_decision, plan_of, warn_of_shortfall
 from resumable_sync._restart import Decision
 from resumable_sync._retry import Retrier, StopRequested
-from resumable_sync._start import begin_sink, check_ports, guarantee_of, locate, rules_of, starting_job
+from resumable_sync._start import (
+    begin_sink,
+    check_ports,
+    drop_old_letters,
+    guarantee_of,
+    locate,
+    rules_of,
+    starting_job,
+)
 from resumable_sync._stop import SignalHandlers, Stop
 from resumable_sync._validate import check_job_id
 
@@ -57,9 +67,12 @@ class Session(Generic[RecordT]):
         self._connector, self._sink, self._store, self._options = connector, sink, store, options
         self._observers = Observers(options.observers)
         self._stop = Stop(options.should_stop, options.max_runtime)
-        self._retrier = Retrier(options.retry, self._stop.wait, self._try_failed)
+        # No method of the session: that would keep it, and all connections, alive until the garbage is collected.
+        report = partial(self._observers.try_failed, job_id)
+        self._retrier = Retrier(options.retry, self._stop.wait, report)
+        self._reading = Retrier(options.retry, self._stop.pause, report)
         # What the sink has accepted must be saved, stop or no stop.
-        self._patient = Retrier(options.retry, _wait, self._try_failed)
+        self._patient = Retrier(options.retry, _wait, report)
         self._signals = SignalHandlers(self._stop, stop_on_signals=options.stop_on_signals)
         self._guarantee = guarantee_of(sink, store)
         self._started = time.monotonic()
@@ -75,7 +88,7 @@ class Session(Generic[RecordT]):
         """Say what `open` would do; writes nothing."""
         rules = rules_of(self._connector, self._options, self._retrier)
         job, decision = look(self._store, self._job_id, rules, self._retrier)
-        return self._plan(job, locate(self._connector, decision, self._retrier))
+        return plan_of(job, locate(self._connector, decision, self._retrier), self._guarantee)
 
     def open(self) -> bool:
         """Decide, acquire the lease and begin; False if there is nothing to do (`result` says why)."""
@@ -84,7 +97,7 @@ class Session(Generic[RecordT]):
             return self._open()
         except BaseException as error:
             self._signals.__exit__(None, None, None)
-            self._annotate(error, None)
+            self._annotate(error)
             raise
 
     def next_batch(self) -> Batch[RecordT] | None:
@@ -176,11 +189,14 @@ class Session(Generic[RecordT]):
         if failure is not None:
             self._record(failure)
         self._shut_down(failure)
-        if failure is not None and failure is not error:
-            raise failure
-        if self._stop.interrupt and not isinstance(failure, KeyboardInterrupt):
-            raise KeyboardInterrupt
-        return isinstance(failure, StopRequested)
+        try:
+            if failure is not None and failure is not error:
+                raise failure
+            if self._stop.interrupt and not isinstance(failure, KeyboardInterrupt):
+                raise KeyboardInterrupt
+            return isinstance(failure, StopRequested)
+        finally:
+            failure = None  # else error and frame keep each other alive, and with them every connection
 
     @property
     def job(self) -> Job:
@@ -220,9 +236,10 @@ class Session(Generic[RecordT]):
     def _begin(self, stored: Job, fingerprint: str | None) -> None:
         options = self._options
         self._decision = locate(self._connector, self._decision, self._retrier)
-        self._log(stored, self._decision)
+        log_decision(self._job_id, stored, self._decision, self._guarantee)
         # A death from here on must be counted, so the job is saved before anything else is tried.
         self._checkpoints.save(starting_job(stored, self._decision, fingerprint, utc_now()))
+        drop_old_letters(self._store, self._checkpoints)
         if self._sink is not None:
             begin_sink(
                 self._sink,
@@ -245,11 +262,13 @@ class Session(Generic[RecordT]):
             first_size=max(1, options.batch_size >> min(self._stalled_before, 64)),
             batch_size=options.batch_size,
             prefetch=options.prefetch,
-            retrier=Retrier(options.retry, self._stop.pause, self._try_failed),
+            retrier=self._reading,
             stop=self._stop,
         )
         if self._observers:
-            self._observers.tell(SyncStarted(job=self._checkpoints.job, plan=self._plan(stored, self._decision)))
+            self._observers.tell(
+                SyncStarted(job=self._checkpoints.job, plan=plan_of(stored, self._decision, self._guarantee))
+            )
 
     def _next_page(self) -> PlacedPage[RecordT] | None:
         assert self._pages is not None  # noqa: S101 - open came before
@@ -322,13 +341,7 @@ class Session(Generic[RecordT]):
             self._delivery.complete(done)
         else:
             self._checkpoints.save(done)
-        if done.total_records is not None and done.processed_records + done.dead_letters < done.total_records:
-            logger.warning(
-                "job %r: completed with %d records although %d were counted at its start",
-                done.id,
-                done.processed_records + done.dead_letters,
-                done.total_records,
-            )
+        warn_of_shortfall(done)
 
     def _ended(self, status: JobStatus, error: str | None = None) -> Job:
         """Give the job as this attempt leaves it; one that ends cleanly was not stalled."""
@@ -338,7 +351,7 @@ class Session(Generic[RecordT]):
 
     def _record(self, failure: BaseException) -> None:
         """Save how the attempt ended, unless somebody else owns the job now."""
-        self._annotate(failure, self._in_hand)
+        self._annotate(failure)
         if isinstance(failure, LeaseLostError):
             logger.warning("%s", failure)
             return
@@ -355,7 +368,7 @@ class Session(Generic[RecordT]):
     def _shut_down(self, failure: BaseException | None) -> None:
         self._keeper.close()
         if not isinstance(failure, LeaseLostError) and not self._checkpoints.entangled:
-            give_back(self._store, self._keeper.last)
+            give_back(self._store, self._keeper.last, self._patient)
         self._counter.close()
         self._signals.__exit__(None, None, None)
         job = self._checkpoints.job
@@ -377,7 +390,7 @@ class Session(Generic[RecordT]):
             self._observers.tell(SyncFinished(result=self.result))
 
     def _pass_over(self, job: Job | None, decision: Decision) -> None:
-        self._log(job, decision)
+        log_decision(self._job_id, job, decision, self._guarantee)
         reason = decision.reason
         if self._stop.reason is not None:
             reason = f"{reason}; stopped waiting: {self._stop.reason}"
@@ -385,6 +398,10 @@ class Session(Generic[RecordT]):
         self._signals.__exit__(None, None, None)
         if self._stop.interrupt:
             raise KeyboardInterrupt
+
+    def _annotate(self, error: BaseException) -> None:
+        checkpoints: Checkpoints | None = getattr(self, "_checkpoints", None)
+        annotate(error, self._job_id, None if checkpoints is None else checkpoints.job, self._in_hand)
 
     def _result(self, job: Job, decision: Decision, reason: str | None) -> SyncResult:
         return SyncResult(
@@ -396,51 +413,6 @@ class Session(Generic[RecordT]):
             seconds=time.monotonic() - self._started,
             reason=reason,
             guarantee=self._guarantee,
-        )
-
-    def _plan(self, job: Job | None, decision: Decision) -> Plan:
-        return Plan(
-            action=decision.action,
-            reason=decision.reason,
-            cursor=decision.cursor,
-            processed_records=decision.processed_records,
-            total_records=None if job is None or decision.fresh_run else job.total_records,
-            guarantee=self._guarantee,
-            job=job,
-        )
-
-    def _log(self, job: Job | None, decision: Decision) -> None:
-        total = "an unknown number" if job is None or job.total_records is None else str(job.total_records)
-        logger.log(
-            logging.WARNING if decision.warning else logging.INFO,
-            "job %r: %s (%s); at record %d of %s, %s",
-            self._job_id,
-            decision.action,
-            decision.reason,
-            decision.processed_records,
-            total,
-            self._guarantee,
-        )
-
-    def _try_failed(self, call: str, tries: int, wait: float | None, error: Exception) -> None:
-        text = describe_error(error)
-        then = "giving up" if wait is None else f"trying again in {wait:.1f} s"
-        logger.warning("job %r: %s failed (try %d), %s: %s", self._job_id, call, tries, then, text)
-        if self._observers:
-            self._observers.tell(TryFailed(job_id=self._job_id, call=call, tries=tries, wait=wait, error=text))
-
-    def _annotate(self, error: BaseException, batch: Batch[RecordT] | None) -> None:
-        """Complete an error on its way to the caller: its job, and how to go on."""
-        if isinstance(error, CursorError | JobHeldError) and error.job_id is None:
-            error.job_id = self._job_id
-        checkpoints: Checkpoints | None = getattr(self, "_checkpoints", None)
-        if checkpoints is None or getattr(error, "__notes__", None):
-            return
-        job = checkpoints.job
-        place = f", batch {batch.sequence}" if batch is not None else ""
-        error.add_note(
-            f"job {self._job_id!r}, run {job.run}{place}: the checkpoint stands at {job.processed_records} records; "
-            "call again with the same job_id to resume there"
         )
 
 

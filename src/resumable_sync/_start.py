@@ -28,6 +28,7 @@ from resumable_sync._retry import Retrier
 __all__ = [
     "begin_sink",
     "check_ports",
+    "drop_old_letters",
     "guarantee_of",
     "locate",
     "rules_of",
@@ -139,6 +140,19 @@ def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: dat
     )
 
 
+def drop_old_letters(store: JobStore, checkpoints: Checkpoints) -> None:
+    """Drop the dead letters of earlier runs, at the start of a new one."""
+    job = checkpoints.job
+    if job.has_progress or not isinstance(store, DeadLetterStore):
+        return
+
+    def drop(transaction: StoreTransaction) -> Job:
+        store.purge_dead_letters(job.id, transaction)
+        return job
+
+    checkpoints.transact("begin", drop)
+
+
 def begin_sink(
     sink: Sink, connector: Connector, store: JobStore, checkpoints: Checkpoints, *, retrier: Retrier, lease: Lease
 ) -> None:
@@ -162,14 +176,11 @@ def begin_sink(
         if reached is not checkpoints.job:
             checkpoints.save(reached)
     job = checkpoints.job
-    fresh = not job.has_progress and job.attempt == 1
     if not writes_in_transaction(sink, store):
         retrier.call("begin", sink.begin, attrs.evolve(job, lease=lease), None)
         return
 
     def begin(transaction: StoreTransaction) -> Job:
-        if fresh and isinstance(store, DeadLetterStore):
-            store.purge_dead_letters(job.id, transaction)
         sink.begin(attrs.evolve(job, lease=lease), transaction.connection)
         return job
 
