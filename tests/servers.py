@@ -200,7 +200,13 @@ class ManagedServer(Server, ABC):
         """Give the command that runs the server in the foreground."""
 
     def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            # A MariaDB that starts removes the temporary tables it finds, those of others too.
+            "TMPDIR": str(self.folder),
+        }
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 command,
