@@ -1,8 +1,11 @@
 """The examples of README and docstrings do what they say."""
 
 import doctest
+import gc
 import importlib
 import pkgutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,14 +24,22 @@ def readme_examples() -> list[Example]:
     return list(sybil.parse(README).examples()) if README.exists() else []
 
 
-def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = readme_examples()
-    if not examples:
-        pytest.skip("README.md has no Python blocks")
-    # One after the other in one namespace, and whatever files they make in a folder of their own.
+def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    for example in examples:
+    monkeypatch.delenv("RESUMABLE_SYNC_STORE", raising=False)
+    with closing(sqlite3.connect("shop.db")) as shop, shop:
+        shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT)")
+        shop.executemany("INSERT INTO orders VALUES (?, ?)", [(n, f"customer {n}") for n in range(7)])
+    # One after the other in one namespace, and whatever files they make in a folder of their own.
+    for example in readme_examples():
         example.evaluate()
+    assert capsys.readouterr().out.splitlines() == [
+        "completed 7",
+        "completed 2500 at_least_once",
+        "completed exactly_once",
+        "completed",
+    ]
+    gc.collect()
 
 
 @pytest.mark.parametrize("module", ["resumable_sync", *MODULES])
