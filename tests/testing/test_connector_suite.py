@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from resumable_sync.testing import ConnectorSuite
 from testing.tiny_parts import RECORDS, TinyConnector, TinyPart
@@ -30,20 +31,24 @@ class TestTinyConnector(ConnectorSuite):
     must_pickle = True
 
     @pytest.fixture
+    @override
     def connector(self) -> TinyConnector:
         return TinyConnector()
 
     @pytest.fixture
+    @override
     def expected(self) -> Sequence[Any]:
         return RECORDS
 
 
 class TestWithoutAbilities(ConnectorSuite):
     @pytest.fixture
+    @override
     def connector(self) -> TinyPart:
         return TinyPart(0, 23)
 
     @pytest.fixture
+    @override
     def bad_cursors(self) -> Sequence[Any]:
         return []
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from typing_extensions import override
 
 from resumable_sync import (
     Batch,
@@ -53,7 +54,7 @@ def _as_python_3_12(instance: object, protocol: Any) -> bool:
         name
         for base in protocol.__mro__
         if getattr(base, "_is_protocol", False)
-        for name in (*base.__dict__, *base.__dict__.get("__annotations__", {}))
+        for name in (*vars(base), *inspect.get_annotations(base))
         if not name.startswith("_")
     }
     return all(inspect.getattr_static(instance, name, missing) is not missing for name in names)
@@ -129,6 +130,7 @@ def test_closing_the_pages_closes_what_is_wrapped() -> None:
     closed = []
 
     class Closing(TinyPart):
+        @override
         def read(self, cursor: Any, batch_size: int) -> Any:
             try:
                 yield from super().read(cursor, batch_size)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from typing_extensions import override
 
 from resumable_sync import ConfigurationError, MemoryJobStore
 from resumable_sync.stores.sql import SQLJobStore
@@ -40,14 +41,17 @@ class TestTinyListSink(SinkSuite):
         return []
 
     @pytest.fixture
+    @override
     def sink(self, target: list[Any]) -> TinyListSink:
         return TinyListSink(target)
 
     @pytest.fixture
+    @override
     def delivered(self, target: list[Any]) -> Callable[[], Sequence[Any]]:
         return lambda: target
 
     @pytest.fixture
+    @override
     def bad_record(self) -> str:
         return "bad"
 
@@ -58,10 +62,12 @@ class TestTinyCheckpointingSink(SinkSuite):
         return {}
 
     @pytest.fixture
+    @override
     def sink(self, target: dict[str, Any]) -> TinyCheckpointingSink:
         return TinyCheckpointingSink(target)
 
     @pytest.fixture
+    @override
     def delivered(self, target: dict[str, Any]) -> Callable[[], Sequence[Any]]:
         return lambda: target["rows"]
 
@@ -97,14 +103,17 @@ class TestTinyTransactionalSink(SinkSuite):
     must_pickle = True
 
     @pytest.fixture
+    @override
     def sink(self) -> TinyTransactionalSink:
         return TinyTransactionalSink()
 
     @pytest.fixture
+    @override
     def store(self, target: _Target) -> SQLJobStore:
         return target.store
 
     @pytest.fixture
+    @override
     def delivered(self, target: _Target) -> Callable[[], Sequence[Any]]:
         return target.rows
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from resumable_sync import Job, Lease
 from resumable_sync.stores.memory import MemoryJobStore
@@ -22,10 +23,12 @@ class TestMemoryJobStore(JobStoreSuite):
         return [datetime(2026, 1, 1, tzinfo=UTC)]
 
     @pytest.fixture
+    @override
     def store(self, moment: list[datetime]) -> MemoryJobStore:
         return MemoryJobStore(clock=lambda: moment[0])
 
     @pytest.fixture
+    @override
     def expire(self, moment: list[datetime]) -> Callable[[Lease], None]:
         def pass_time(_: Lease) -> None:
             moment[0] += timedelta(seconds=1)
@@ -37,6 +40,7 @@ class TestSQLJobStore(JobStoreSuite):
     must_pickle = True
 
     @pytest.fixture
+    @override
     def store(self, database_url: str) -> Iterator[SQLJobStore]:
         with ExitStack() as stack:
             store = SQLJobStore(database_url)
@@ -44,6 +48,7 @@ class TestSQLJobStore(JobStoreSuite):
             yield store
 
     @pytest.fixture
+    @override
     def make_store(self, database_url: str) -> Iterator[Callable[[], SQLJobStore]]:
         with ExitStack() as stack:
 
@@ -59,18 +64,22 @@ class _Table(SingleWorkerJobStore):
     def __init__(self) -> None:
         self.rows: dict[str, Any] = {}
 
+    @override
     def load(self, job_id: str) -> Job | None:
         row = self.rows.get(job_id)
         return row and Job(id=job_id, status=row["status"], processed_records=row["processed_records"])
 
-    def save(self, job: Job, lease: Lease) -> None:
+    @override
+    def save(self, job: Job, lease: Lease) -> Any:
         self.rows[job.id] = {"status": job.status.value, "processed_records": job.processed_records}
 
+    @override
     def delete(self, job_id: str) -> None:
         self.rows.pop(job_id, None)
 
 
 class TestSingleWorkerJobStore(SingleWorkerSuite):
     @pytest.fixture
+    @override
     def store(self) -> SingleWorkerJobStore:
         return _Table()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Integer, String, text
+from typing_extensions import override
 
 from resumable_sync import Batch, Checkpoint, Column, Cursor, CursorError, Job, LeaseLostError, Page
 
@@ -133,6 +134,7 @@ class TinyCheckpointingSink:
         self.target = target
         self.bugs = bugs
 
+    @override
     def __reduce__(self) -> Any:
         msg = "its target is in this process"
         raise TypeError(msg)
@@ -181,6 +183,7 @@ class TinyListSink:
         self.bugs = bugs
         self.idempotent = "claims to be idempotent" in bugs
 
+    @override
     def __reduce__(self) -> Any:
         msg = "its target is in this process"
         raise TypeError(msg)

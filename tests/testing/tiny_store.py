@@ -46,9 +46,7 @@ class TinyStore(JobStore):
 
     def _lease(self, job_id: str, row: _Row) -> Lease:
         stop = row.stop and "save does not tell of a stop" not in self.bugs
-        return Lease(
-            job_id=job_id, owner=row.owner, fencing_token=row.token, expires_at=row.until, stop_requested=stop
-        )
+        return Lease(job_id=job_id, owner=row.owner, fencing_token=row.token, expires_at=row.until, stop_requested=stop)
 
     def _alive(self, row: _Row) -> bool:
         return row.until > self.now

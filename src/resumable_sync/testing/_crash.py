@@ -64,6 +64,7 @@ def crash_points(
     delivered: Records,
     reset: Callable[[], object],
     deaths: int = 1,
+    first: int = 1,
     every: int = 1,
     visible: bool = True,
     bound: float = 60.0,
@@ -84,32 +85,38 @@ def crash_points(
         delivered: Gives the records in the target, in the same form.
         reset: Empties target and store; called before every run.
         deaths: How often each run is killed, each time at that step of the process that was started.
-        every: Tries only each n-th step; 1 for all.
+        first: The step to begin with.
+        every: Tries only each n-th step from there; 1 for all.
         visible: Whether the target shows records before the run is completed.
         bound: Seconds that a process may take.
     """
-    tally = _Tally(make, expected, delivered, visible=visible)
+    tally = _Tally(make, expected, delivered, visible=visible, bound=bound)
     with SyncProcesses() as processes:
-        step = 1
-        while True:
+        reset()
+        tally.undisturbed(processes.start(make))
+        step, survived = first, False
+        while not survived:
             reset()
-            judge = tally.next_run(f"killed at step {step}")
-            survived = True
-            for number in range(_MOST_STARTS):
-                at = KillAtStep(step) if number < deaths else None
-                ended = tally.ended(processes.start(make, at), bound)
-                if ended.how != "died":
-                    judge.finished(ended)
-                    break
-                if ended.step is None:
-                    judge.says("died by itself")
-                    break
-                survived = False
-                tally.killed_at[ended.step] += 1
-                judge.died(f"{ended.step}")
-            if survived:
-                return tally.report(points=len(range(1, step, every)))
+            survived = _kill_at(step, deaths, tally, processes, make)
             step += every
+    return tally.report(points=len(range(first, step, every)) - 1)
+
+
+def _kill_at(step: int, deaths: int, tally: "_Tally", processes: SyncProcesses, make: Callable[[], SyncParts]) -> bool:
+    """Kill the first processes of a run at a step; give whether the first one ended before it."""
+    judge = _Judge(tally, f"killed at step {step}")
+    for number in range(_MOST_STARTS):
+        ended = tally.ended(processes.start(make, KillAtStep(step) if number < deaths else None))
+        if ended.how != "died":
+            judge.finished(ended)
+            return number == 0
+        if ended.step is None:
+            judge.says("the process died by itself")
+            return False
+        tally.killed_at[ended.step] += 1
+        if judge.died(ended.step):
+            return False
+    return False
 
 
 def kill_randomly(
@@ -139,46 +146,51 @@ def kill_randomly(
         bound: Seconds that a process may take.
     """
     chance = random.Random(seed)  # noqa: S311 - repeatable
-    tally = _Tally(make, expected, delivered, visible=visible)
+    tally = _Tally(make, expected, delivered, visible=visible, bound=bound)
     with SyncProcesses() as processes:
         reset()
-        judge = tally.next_run("not killed")
-        undisturbed = tally.ended(processes.start(make), bound)
-        judge.finished(undisturbed)
+        seconds = tally.undisturbed(processes.start(make)).seconds
         while tally.deaths < kills and not tally.violations:
             reset()
-            judge = tally.next_run(f"run {tally.runs}, seed {seed}")
-            for _ in range(_MOST_STARTS):
+            judge = _Judge(tally, f"run {tally.runs}, seed {seed}")
+            over = False
+            while not over:
                 child = processes.start(make)
-                if tally.deaths < kills and child.wait(chance.uniform(0, undisturbed.seconds)) is None:
+                if tally.deaths < kills and child.wait(chance.uniform(0, seconds)) is None:
                     child.kill()
-                ended = tally.ended(child, bound)
-                if ended.how != "died":
-                    judge.finished(ended)
-                    break
-                judge.died("at a random moment")
+                ended = tally.ended(child)
+                over = judge.died("at a random moment") if ended.how == "died" else judge.finished(ended)
     return tally.report(points=0)
 
 
 class _Tally:
     """Counts over all runs."""
 
-    def __init__(self, make: Callable[[], SyncParts], expected: Records, delivered: Records, *, visible: bool) -> None:
-        self.make = make
+    def __init__(
+        self, make: Callable[[], SyncParts], expected: Records, delivered: Records, *, visible: bool, bound: float
+    ) -> None:
+        self.parts = make()
         self.expected = expected
         self.delivered = delivered
         self.visible = visible
+        self.guarantee: str | None = None
+        self._bound = bound
         self.deaths = self.starts = self.runs = self.repeated = 0
         self.killed_at: Counter[str] = Counter()
         self.slowest = 0.0
         self.violations: list[str] = []
         self._begun = time.monotonic()
 
-    def next_run(self, name: str) -> "_Judge":
-        return _Judge(self, name)
+    def undisturbed(self, child: SyncProcess) -> Ended:
+        """Let the first run pass without a kill: what fails here has nothing to do with crashes."""
+        ended = self.ended(child)
+        self.guarantee = ended.guarantee
+        _Judge(self, "not killed").finished(ended)
+        return ended
 
-    def ended(self, child: SyncProcess, bound: float) -> Ended:
+    def ended(self, child: SyncProcess) -> Ended:
         """Wait for the end of a child that was or will be killed, or ends by itself."""
+        bound = self._bound
         self.starts += 1
         ended = child.wait(bound)
         if ended is None:
@@ -211,7 +223,7 @@ class _Judge:
     def __init__(self, tally: _Tally, name: str) -> None:
         self._tally = tally
         self._name = name
-        self._parts = tally.make()
+        self._parts = tally.parts
         self._expected = list(tally.expected())
         self._places = {record: place for place, record in enumerate(self._expected)}
         self._batch_size = int(self._parts.options.get("batch_size", _DEFAULT_BATCH_SIZE))
@@ -222,37 +234,46 @@ class _Judge:
     def says(self, violation: str) -> None:
         self._tally.violations.append(f"{self._name}: {violation}")
 
-    def died(self, where: str) -> None:
-        """Look at store and target after a death."""
+    def died(self, where: str) -> bool:
+        """Look at store and target after a death; give whether the run was over already."""
         job = self._parts.store.load(self._parts.job_id)
         if job is not None:
             self._never_back(job, where)
         done = 0 if job is None else job.processed_records
         self._open.update(range(done, min(done + self._batch_size, len(self._expected))))
+        if job is not None and job.status is JobStatus.COMPLETED:
+            # The next start would be a new run; the lease of the dead is all that is left.
+            self._over(attrs.evolve(job, lease=None))
+            return True
         if self._tally.visible:
             counts = self._counts(where)
             missing = [place for place in range(done) if not counts[place]]
             if missing:
                 self.says(f"after a death {where} the checkpoint is at {done}, but {len(missing)} of these are missing")
             self._too_often(counts, f"after a death {where}")
+        return False
 
-    def finished(self, ended: Ended) -> None:
-        """Look at everything when the run is over."""
-        self._tally.runs += 1
+    def finished(self, ended: Ended) -> bool:
+        """Look at everything when a process came to its end."""
         if ended.how != "returned":
             self.says(f"the start after a death raised {ended.message}\n{ended.trace}")
-            return
+            return True
         if ended.status is not None and ended.status != JobStatus.COMPLETED:
             self.says(f"it returned with status {ended.status}")
-        self._completed(self._parts.store.load(self._parts.job_id))
+        self._over(self._parts.store.load(self._parts.job_id))
+        return True
+
+    def _over(self, job: Job | None) -> None:
+        self._tally.runs += 1
+        self._completed(job)
         counts = self._counts("at the end")
         lost = [place for place in range(len(self._expected)) if not counts[place]]
         if lost:
             self.says(f"{len(lost)} of {len(self._expected)} records are lost, the first at place {lost[0]}")
         again = sum(counts.values()) - len(set(counts))
         self._tally.repeated += again
-        if again and ended.guarantee in {Guarantee.EXACTLY_ONCE, Guarantee.EFFECTIVELY_ONCE}:
-            self.says(f"{again} records are there again, with the guarantee {ended.guarantee}")
+        if again and self._tally.guarantee in {Guarantee.EXACTLY_ONCE, Guarantee.EFFECTIVELY_ONCE}:
+            self.says(f"{again} records are there again, with the guarantee {self._tally.guarantee}")
         self._too_often(counts, "at the end")
 
     def _completed(self, job: Job | None) -> None:

@@ -1,0 +1,117 @@
+"""The syncs that the crash tests kill: a real table, a real target, a real store, in whatever databases."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, inspect, select
+from sqlalchemy.pool import NullPool
+
+from resumable_sync import Batch
+from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.sql import SQLJobStore
+from resumable_sync.testing import Fault, FaultyConnector, FaultySink, FaultyStore, SyncParts
+
+JOB_ID = "orders"
+
+_tables = MetaData()
+SOURCE = Table("source", _tables, Column("id", Integer, primary_key=True), Column("name", String(40), nullable=False))
+TARGET = Table("target", _tables, Column("id", Integer, nullable=False), Column("name", String(40), nullable=False))
+
+
+@attrs.frozen
+class Insert:
+    """A plain callable that inserts into the target and commits, with nothing to do with the store."""
+
+    url: str
+
+    def __call__(self, batch: Batch[Any]) -> None:
+        with contextlib.closing(_Once(self.url)) as once, once.engine.begin() as connection:
+            connection.execute(TARGET.insert(), batch.dicts())
+
+
+class _Once:
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url, poolclass=NullPool)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@attrs.frozen(kw_only=True)
+class Program:
+    """A sync from one database to another one, with the store in either.
+
+    Attributes:
+        source: URL of the database with the table `source`.
+        store: URL of the store's database.
+        target: URL of the database that gets the table `target`.
+        sink: `"store"` writes in the store's transaction, `"own"` keeps its checkpoint beside the rows, `"plain"` is a
+            callable.
+        rows: How many rows the source has.
+        options: Arguments of `run_full_sync`.
+        faults: What happens to the store, the connector and the sink of this process.
+    """
+
+    source: str
+    store: str
+    target: str
+    sink: str = "store"
+    rows: int = 20
+    options: dict[str, Any] = attrs.field(factory=lambda: {"batch_size": 6})
+    faults: Sequence[Fault] = ()
+
+    def make(self) -> SyncParts:
+        """Give the parts; in each process anew."""
+        sinks: dict[str, Callable[[], Any]] = {
+            "store": partial(SQLSink, "target", mode="append"),
+            "own": partial(SQLSink, "target", mode="append", url=self.target),
+            "plain": partial(Insert, self.target),
+        }
+        return SyncParts(
+            job_id=JOB_ID,
+            connector=FaultyConnector(SQLConnector(self.source, "source"), self.faults),
+            sink=FaultySink(sinks[self.sink](), self.faults),
+            store=FaultyStore(SQLJobStore(self.store), self.faults),
+            options={"max_stalled_attempts": 1_000_000, **self.options},
+        )
+
+    def fill(self) -> None:
+        """Make the source."""
+        with self._engine(self.source) as engine:
+            SOURCE.create(engine)
+            with engine.begin() as connection:
+                connection.execute(SOURCE.insert(), [{"id": one, "name": name} for one, name in self.expected()])
+
+    def expected(self) -> Sequence[tuple[int, str]]:
+        """Give what the target must hold at the end."""
+        return [(number, f"name {number}") for number in range(1, self.rows + 1)]
+
+    def delivered(self) -> Sequence[tuple[int, str]]:
+        """Give what the target holds."""
+        with self._engine(self.target) as engine:
+            if not inspect(engine).has_table("target"):
+                return []
+            with engine.connect() as connection:
+                return [(row.id, row.name) for row in connection.execute(select(TARGET))]
+
+    def reset(self) -> None:
+        """Forget job and target."""
+        with SQLJobStore(self.store) as store:
+            store.delete(JOB_ID)
+        with self._engine(self.target) as engine:
+            TARGET.drop(engine, checkfirst=True)
+            if self.sink == "plain":
+                TARGET.create(engine)
+
+    @contextlib.contextmanager
+    def _engine(self, url: str) -> Iterator[Engine]:
+        # In the parent nothing stays open that could keep a file or a database from being dropped.
+        engine = create_engine(url, poolclass=NullPool)
+        try:
+            yield engine
+        finally:
+            engine.dispose()

@@ -1,0 +1,52 @@
+"""Twenty processes start the same new job at once: one runs, the others are told that it is held."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import attrs
+import pytest
+
+from crash.programs import Program
+from resumable_sync.testing import Fault, SyncParts, SyncProcesses
+
+PROCESSES = 20
+
+
+def _wait_for(path: Path) -> None:
+    """Wait, at most a minute, for a file that somebody else makes."""
+    deadline = time.monotonic() + 60
+    pause = threading.Event()
+    while not path.exists() and time.monotonic() < deadline:
+        pause.wait(0.01)
+
+
+def make(program: Program, folder: Path) -> SyncParts:
+    """Give the parts, at the same moment in every process."""
+    held = Fault("page", 2, partial(_wait_for, folder / "others ended"))
+    parts = attrs.evolve(program, faults=[held]).make()
+    _wait_for(folder / "start")
+    return parts
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+def test_one_of_twenty_runs(new_database: Callable[[str], str], tmp_path: Path, kind: str) -> None:
+    # No table of the store is there yet: all twenty make them.
+    program = Program(source=new_database(kind), store=new_database(kind), target="")
+    program = attrs.evolve(program, target=program.store)
+    program.fill()
+    with SyncProcesses() as processes:
+        children = [processes.start(partial(make, program, tmp_path)) for _ in range(PROCESSES)]
+        (tmp_path / "start").touch()
+        deadline = time.monotonic() + 60
+        pause = threading.Event()
+        while sum(child.wait(0) is not None for child in children) < PROCESSES - 1 and time.monotonic() < deadline:
+            pause.wait(0.02)
+        (tmp_path / "others ended").touch()
+        ended = [child.wait(60) for child in children]
+    outcomes = Counter(one and (one.error or one.status) for one in ended)
+    assert outcomes == {"completed": 1, "JobHeldError": PROCESSES - 1}, [one and one.message for one in ended]
+    assert sorted(program.delivered()) == program.expected()

@@ -1,0 +1,139 @@
+"""A process is stopped beyond its lease, overtaken, then continued: nothing that it does then has any effect."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from crash.programs import JOB_ID, Program
+from resumable_sync import JobStatus
+from resumable_sync.stores.sql import SQLJobStore
+from resumable_sync.testing import Fault, SyncProcess, SyncProcesses, freeze_process
+
+KINDS = ["sqlite", "postgresql", "mariadb"]
+NewDatabase = Callable[[str], str]
+OPTIONS = {"batch_size": 6, "lease_ttl": 1.0, "if_held": "wait"}
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see a stopped process")
+
+
+def _wait_until_frozen(process: SyncProcess) -> None:
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    stat = Path(f"/proc/{process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        ended = process.wait(0)
+        assert ended is None, ended
+        assert time.monotonic() < deadline, "the process did not freeze"
+        pause.wait(0.01)
+
+
+def _frozen(processes: SyncProcesses, program: Program, fault: Fault) -> SyncProcess:
+    zombie = processes.start(attrs.evolve(program, faults=[fault]).make)
+    _wait_until_frozen(zombie)
+    return zombie
+
+
+def _program(new_database: NewDatabase, store: str, target: str, sink: str) -> Program:
+    there = new_database(target)
+    home = there if store == target else new_database(store)
+    program = Program(source=new_database(target), store=home, target=there, sink=sink, options=OPTIONS)
+    program.fill()
+    program.reset()
+    return program
+
+
+def _check_zombie(program: Program, zombie: SyncProcess) -> None:
+    """Continue the zombie; it must end with `LeaseLostError` and change neither rows nor job."""
+    with SQLJobStore(program.store) as store:
+        job, rows = store.load(JOB_ID), sorted(program.delivered())
+        zombie.thaw()
+        ended = zombie.wait(60)
+        assert ended is not None
+        assert (ended.how, ended.error) == ("raised", "LeaseLostError"), ended
+        assert store.load(JOB_ID) == job
+    assert sorted(program.delivered()) == rows
+
+
+FREE = [Fault("transaction", 4, freeze_process), Fault("commit", 4, freeze_process, when="after")]
+# A process that is frozen inside a transaction keeps a SQLite file locked: it cannot be overtaken there.
+INSIDE = [Fault("write", 2, freeze_process), Fault("write", 2, freeze_process, when="after")]
+INSIDE += [Fault("commit", 4, freeze_process), Fault("page", 3, freeze_process)]
+
+
+def _name(value: object) -> str:
+    return f"{value.when} {value.call}" if isinstance(value, Fault) else str(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [(kind, fault) for kind in KINDS for fault in FREE + (INSIDE if kind != "sqlite" else [])],
+    ids=_name,
+)
+def test_in_the_transaction_of_the_store(new_database: NewDatabase, kind: str, fault: Fault) -> None:
+    program = _program(new_database, kind, kind, "store")
+    with SyncProcesses() as processes:
+        zombie = _frozen(processes, program, fault)
+        ended = processes.start(program.make).wait(60)
+        assert ended is not None
+        assert (ended.how, ended.action, ended.status) == ("returned", "resume", "completed"), ended
+        assert sorted(program.delivered()) == program.expected()
+        _check_zombie(program, zombie)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_while_the_successor_is_at_work(new_database: NewDatabase, kind: str) -> None:
+    program = _program(new_database, kind, kind, "store")
+    with SyncProcesses() as processes:
+        zombie = _frozen(processes, program, Fault("transaction", 4, freeze_process))
+        successor = _frozen(processes, program, Fault("commit", 2, freeze_process, when="after"))
+        _check_zombie(program, zombie)
+        successor.thaw()
+        ended = successor.wait(60)
+        assert ended is not None
+        assert (ended.how, ended.status) == ("returned", "completed"), ended
+    assert sorted(program.delivered()) == program.expected()
+
+
+@pytest.mark.parametrize(
+    ("store", "target", "fault"),
+    [
+        ("sqlite", "postgresql", Fault("write", 2, freeze_process)),
+        ("sqlite", "postgresql", Fault("write", 2, freeze_process, when="after")),
+        ("postgresql", "sqlite", Fault("write", 2, freeze_process)),
+        ("postgresql", "sqlite", Fault("save", 5, freeze_process)),
+    ],
+    ids=_name,
+)
+def test_between_two_databases(new_database: NewDatabase, store: str, target: str, fault: Fault) -> None:
+    program = _program(new_database, store, target, "own")
+    with SyncProcesses() as processes:
+        zombie = _frozen(processes, program, fault)
+        ended = processes.start(program.make).wait(60)
+        assert ended is not None
+        assert (ended.how, ended.status) == ("returned", "completed"), ended
+        _check_zombie(program, zombie)
+    assert sorted(program.delivered()) == program.expected()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_callable_takes_at_most_the_open_batch(new_database: NewDatabase, kind: str) -> None:
+    program = _program(new_database, kind, kind, "plain")
+    with SyncProcesses() as processes:
+        zombie = _frozen(processes, program, Fault("write", 2, freeze_process))
+        ended = processes.start(program.make).wait(60)
+        assert ended is not None
+        assert ended.status == "completed"
+        with SQLJobStore(program.store) as jobs:
+            before = jobs.load(JOB_ID)
+            zombie.thaw()
+            ended = zombie.wait(60)
+            assert ended is not None
+            assert (ended.how, ended.error) == ("raised", "LeaseLostError"), ended
+            assert jobs.load(JOB_ID) == before
+    assert before is not None
+    assert before.status is JobStatus.COMPLETED
+    assert sorted(program.delivered()) == sorted([*program.expected(), *program.expected()[6:12]])
