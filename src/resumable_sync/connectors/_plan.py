@@ -1,0 +1,216 @@
+"""One source, read by one key: the statements, the checks before work starts, and the bound of a run."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Select
+from sqlalchemy.sql import ColumnElement, operators
+
+from resumable_sync._errors import ConfigurationError
+from resumable_sync.connectors._keyset import KeyPart, Side, after_key, equals_key, key_order, up_to_key
+from resumable_sync.connectors._source import Source
+from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, is_mysql
+from resumable_sync.connectors._types import KeyCodec, describe_key
+
+__all__ = ["KeysetPlan"]
+
+_LIMIT, _OFFSET = "resumable_sync_limit", "resumable_sync_offset"
+_BOUND_TRIES = 5
+
+Key = list[Any]
+
+
+class KeysetPlan:
+    """How a source is read by its key. Made once for a connector; the statements are compiled when first used.
+
+    Args:
+        connection: To the source.
+        source: What is read.
+        key: By what.
+
+    Raises:
+        ConfigurationError: If the key has columns that do not exist, or of a type that cannot be a key.
+    """
+
+    def __init__(self, connection: Connection, source: Source, key: Sequence[KeyPart]) -> None:
+        self.source = source
+        self.key = tuple(key)
+        self.columns = tuple(source.columns)
+        self.places = [self.columns.index(part.name) for part in key if part.name in source.columns]
+        self._dialect = connection.dialect
+        self._statements: dict[str, Statement] = {}
+        self._lock = threading.Lock()
+        columns = source.key_columns(key)
+        self._after = [f"resumable_sync_after_{place}" for place in range(len(key))]
+        self._upper = [f"resumable_sync_upper_{place}" for place in range(len(key))]
+        nothing = compile_statement(sa.select(*columns).where(sa.false()), self._dialect)
+        self.codec: KeyCodec = describe_key(connection, nothing, [part.name for part in key])
+        self._sides = [
+            Side(self._neutral(column), part.descending, cast)
+            for column, part, cast in zip(columns, key, self.codec.casts, strict=True)
+        ]
+
+    def _neutral(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        # SQLite converts a parameter to the affinity of the column it is compared with, and that of a UNION is the
+        # one of any of its parts: a unary plus has none.
+        return sa.UnaryExpression(column, operator=operators.custom_op("+")) if self.source.compound else column
+
+    def page(self, connection: Connection, after: Key | None, upper: Key, limit: int) -> Fetched:
+        """Fetch the rows after `after` and up to `upper`, at most `limit`."""
+        statement = self.page_statement(first=after is None)
+        return statement.run(connection, {**self.values(after, upper), _LIMIT: limit})
+
+    def page_statement(self, *, first: bool) -> Statement:
+        """Give the statement of a page."""
+        return self._compiled("first" if first else "next", lambda: self._page_select(first=first).limit(_limit()))
+
+    def stream_statement(self, *, first: bool) -> Statement:
+        """Give the statement of all rows up to the bound."""
+        return self._compiled("stream first" if first else "stream", lambda: self._page_select(first=first))
+
+    def values(self, after: Key | None, upper: Key) -> dict[str, Any]:
+        """Give the parameters of a page."""
+        values = dict(zip(self._upper, upper, strict=True))
+        if after is not None:
+            values.update(zip(self._after, after, strict=True))
+        return values
+
+    def key_of_last(self, fetched: Fetched) -> Key:
+        """Give the key of the last row of a page."""
+        return self.codec.last(fetched, self.places)
+
+    def bound(self, connection: Connection) -> Key | None:
+        """Give the last key there is, None if there is no row.
+
+        Raises:
+            ConfigurationError: If the row of that key cannot be found by it: the key does not come back exactly.
+        """
+        backwards = self._compiled("bound", lambda: self._keys(backwards=True).limit(1))
+        found = self._compiled(
+            "found",
+            lambda: (
+                sa
+                .select(sa.literal_column("1"))
+                .select_from(self.source.selectable)
+                .where(equals_key(self._sides, self._upper))
+                .limit(1)
+            ),
+        )
+        for _ in range(_BOUND_TRIES):
+            fetched = backwards.run(connection)
+            if not fetched.rows:
+                return None
+            key = self.codec.last(fetched, range(len(self.key)))
+            # The row may be deleted between the two statements, but hardly so every time.
+            if found.run(connection, dict(zip(self._upper, key, strict=True))).rows:
+                return key
+        msg = f"the key {self._named()} does not find its own row in {self.source.label}"
+        raise ConfigurationError(f"{msg}; cast it to one type, or use another key")
+
+    def key_at(self, connection: Connection, offset: int) -> Key | None:
+        """Give the key of the row at an offset, None if there are fewer rows."""
+        statement = self._compiled("at", lambda: self._keys().limit(1).offset(_offset()))
+        fetched = statement.run(connection, {_OFFSET: offset})
+        return self.codec.last(fetched, range(len(self.key))) if fetched.rows else None
+
+    def count(self, connection: Connection, upper: Key | None) -> int:
+        """Count the rows up to `upper`; all rows if it is None."""
+        rows = sa.select(sa.func.count()).select_from(self.source.selectable)
+        if upper is None:
+            statement = self._compiled("count", lambda: rows)
+            values = {}
+        else:
+            statement = self._compiled("count up to", lambda: rows.where(self._up_to()))
+            values = dict(zip(self._upper, upper, strict=True))
+        return int(statement.run(connection, values).rows[0][0])
+
+    def check(self, connection: Connection) -> None:
+        """See to it that the key is unique and without NULL, where the schema does not prove it.
+
+        Raises:
+            ConfigurationError: If it is not.
+        """
+        if any(self.source.nullable.get(part.name, True) for part in self.key):
+            self._refuse_if(connection, self._nulls(), "holds NULL, and rows without a key would be left out")
+        names = {part.name for part in self.key}
+        if not any(proof <= names for proof in self.source.unique):
+            columns = [side.column for side in self._sides]
+            twice = self._select_one().group_by(*columns).having(sa.func.count() > 1)
+            self._refuse_if(connection, twice, "is not unique, and rows that share a key could be left out")
+        for side, temporal in zip(self._sides, self.codec.temporal, strict=True):
+            if temporal:
+                beyond = self._select_one().where(_beyond_python(side))
+                self._refuse_if(connection, beyond, "holds times that Python has not (infinity, before year 1)")
+        if self._dialect.name == "sqlite" and not self.source.is_table:
+            self._check_kinds(connection)
+
+    def _check_kinds(self, connection: Connection) -> None:
+        # The affinity of an expression is unknown here, and would turn the one kind into the other.
+        for side in self._sides:
+            number = sa.func.typeof(side.column).in_(["integer", "real"])
+            mixed: Select[Any] = sa.select(sa.literal_column("1")).where(
+                self._select_one().where(number).exists(), self._select_one().where(~number).exists()
+            )
+            self._refuse_if(connection, mixed, "holds numbers as well as text; CAST it to one type")
+
+    def _refuse_if(self, connection: Connection, problem: Select[Any], what: str) -> None:
+        if compile_statement(problem.limit(1), self._dialect).run(connection).rows:
+            raise ConfigurationError(
+                f"the key {self._named()} of {self.source.label} {what}; give a key of columns that are unique and NOT "
+                "NULL, for instance by adding the primary key to it"
+            )
+
+    def _named(self) -> str:
+        return f"({', '.join(part.name for part in self.key)})"
+
+    def _nulls(self) -> Select[Any]:
+        if self._dialect.name == "sqlite" and len(self._sides) == 1:
+            # NULLs come first, so the index tells at once; IS NULL on a rowid would read the whole table.
+            first = sa.select(self._sides[0].column.label("k")).order_by(self._sides[0].column).limit(1).subquery()
+            return sa.select(sa.literal_column("1")).where(first.c.k.is_(None))
+        return self._select_one().where(sa.or_(*(side.column.is_(None) for side in self._sides)))
+
+    def _select_one(self) -> Select[Any]:
+        return sa.select(sa.literal_column("1")).select_from(self.source.selectable)
+
+    def _page_select(self, *, first: bool) -> Select[Any]:
+        rows = sa.select(*self.source.columns.values()).where(self._up_to()).order_by(*key_order(self._sides))
+        return rows if first else rows.where(after_key(self._sides, self._after, rows=self._plans_rows))
+
+    def _keys(self, *, backwards: bool = False) -> Select[Any]:
+        sides = [side.reversed() for side in self._sides] if backwards else self._sides
+        return (
+            sa.select(*(side.column for side in sides)).select_from(self.source.selectable).order_by(*key_order(sides))
+        )
+
+    def _up_to(self) -> ColumnElement[bool]:
+        return up_to_key(self._sides, self._upper, rows=self._plans_rows)
+
+    @property
+    def _plans_rows(self) -> bool:
+        # MySQL reads the whole index for (a, b) > (x, y).
+        return not is_mysql(self._dialect)
+
+    def _compiled(self, name: str, select: Callable[[], Select[Any]]) -> Statement:
+        with self._lock:
+            statement = self._statements.get(name)
+            if statement is None:
+                statement = self._statements[name] = compile_statement(select(), self._dialect)
+            return statement
+
+
+def _limit() -> ColumnElement[int]:
+    return sa.bindparam(_LIMIT, type_=sa.BigInteger())
+
+
+def _offset() -> ColumnElement[int]:
+    return sa.bindparam(_OFFSET, type_=sa.BigInteger())
+
+
+def _beyond_python(side: Side) -> ColumnElement[bool]:
+    return sa.or_(
+        side.bare < sa.literal_column(f"CAST('0001-01-01' AS {side.cast})"),
+        side.bare > sa.literal_column(f"CAST('9999-12-31 23:59:59.999999' AS {side.cast})"),
+    )

@@ -1,0 +1,160 @@
+"""The three ways of paging through a source: by key, by key in one stream, by offset."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+
+from resumable_sync._errors import CursorError
+from resumable_sync._model import Cursor, Page
+from resumable_sync.connectors._keyset import KeyPart, Side, key_order
+from resumable_sync.connectors._plan import Key, KeysetPlan
+from resumable_sync.connectors._source import Source
+from resumable_sync.connectors._statements import Fetched, compile_statement, connect, stream
+
+__all__ = ["KeysetReader", "OffsetReader", "offset_pages"]
+
+Row = tuple[Any, ...]
+
+
+class KeysetReader:
+    """Reads by key.
+
+    Args:
+        engine: To the source.
+        plan: What is read, by which key.
+        streaming: Whether to send one statement for all pages.
+    """
+
+    def __init__(self, engine: Engine, plan: KeysetPlan, *, streaming: bool) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._streaming = streaming
+        self._checked = False
+        self._upper: Key | None = None
+
+    @property
+    def source(self) -> Source:
+        """What is read."""
+        return self._plan.source
+
+    @property
+    def key(self) -> Sequence[KeyPart]:
+        """By what."""
+        return self._plan.key
+
+    def check(self, connection: Connection) -> None:
+        """See to it that the key is unique and without NULL."""
+        self._plan.check(connection)
+        self._checked = True
+
+    def count(self, connection: Connection) -> int:
+        """Count the rows, up to the bound if there is one."""
+        return self._plan.count(connection, self._upper)
+
+    def cursor_at(self, connection: Connection, offset: int) -> Cursor | None:
+        """Give the cursor after the first `offset` rows."""
+        after, upper = self._plan.key_at(connection, offset - 1), self._plan.bound(connection)
+        return None if after is None or upper is None else [after, upper]
+
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
+        """Yield the pages after a cursor."""
+        after, upper = (None, None) if cursor is None else self._interpret(cursor)
+        with connect(self._engine) as connection:
+            # A connector may be used for many runs: each begins with a check of its own.
+            if cursor is None or not self._checked:
+                self.check(connection)
+            if upper is None:
+                upper = self._plan.bound(connection)
+            self._upper = upper
+            if upper is None:
+                return
+            if not self._streaming:
+                yield from self._pages(connection, after, upper, batch_size)
+        if self._streaming:
+            yield from self._stream(after, upper, batch_size)
+
+    def _pages(self, connection: Connection, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
+        while True:
+            fetched = self._plan.page(connection, after, upper, batch_size)
+            if not fetched.rows:
+                return
+            after = self._plan.key_of_last(fetched)
+            yield Page(fetched.rows, [after, upper], self._plan.columns)
+            if len(fetched.rows) < batch_size or after == upper:
+                return
+
+    def _stream(self, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
+        statement = self._plan.stream_statement(first=after is None)
+        with connect(self._engine, autocommit=False) as connection:
+            for fetched in stream(connection, statement, self._plan.values(after, upper), batch_size):
+                yield Page(fetched.rows, [self._plan.key_of_last(fetched), upper], self._plan.columns)
+
+    def _interpret(self, cursor: Cursor) -> tuple[Key, Key]:
+        codec = self._plan.codec
+        if type(cursor) is list and len(cursor) == 2 and all(codec.accepts(key) for key in cursor):  # noqa: PLR2004
+            return cursor[0], cursor[1]
+        raise _unknown(self.source, cursor, f"two keys of {len(self.key)} values, such as [[4711], [300000]]")
+
+
+class OffsetReader:
+    """Reads by offset.
+
+    Args:
+        engine: To the source.
+        source: What is read.
+        key: The order; none: as the database likes.
+    """
+
+    def __init__(self, engine: Engine, source: Source, key: Sequence[KeyPart]) -> None:
+        self._engine = engine
+        self.source = source
+        self.key = tuple(key)
+        columns = source.key_columns(self.key)
+        sides = [Side(column, part.descending) for column, part in zip(columns, self.key, strict=True)]
+        rows = sa.select(*source.columns.values()).order_by(*key_order(sides))
+        limit, offset = (sa.bindparam(name, type_=sa.BigInteger()) for name in ("page_limit", "page_offset"))
+        self._statement = compile_statement(rows.limit(limit).offset(offset), engine.dialect)
+        self._count = compile_statement(sa.select(sa.func.count()).select_from(source.selectable), engine.dialect)
+
+    def check(self, connection: Connection) -> None:
+        """Nothing needs to hold: this paging compares no keys."""
+
+    def count(self, connection: Connection) -> int:
+        """Count the rows."""
+        return int(self._count.run(connection).rows[0][0])
+
+    def cursor_at(self, connection: Connection, offset: int) -> Cursor | None:
+        """Give the cursor after the first `offset` rows."""
+        found = self._fetched(connection, offset - 1, 1).rows
+        return [offset] if found else None
+
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
+        """Yield the pages after a cursor."""
+        offset = 0 if cursor is None else self._interpret(cursor)
+        with connect(self._engine) as connection:
+            yield from offset_pages(lambda offset: self._fetched(connection, offset, batch_size), offset)
+
+    def _fetched(self, connection: Connection, offset: int, limit: int) -> Fetched:
+        return self._statement.run(connection, {"page_limit": limit, "page_offset": offset})
+
+    def _interpret(self, cursor: Cursor) -> int:
+        if type(cursor) is list and len(cursor) == 1 and type(cursor[0]) is int and cursor[0] >= 0:
+            return cursor[0]
+        raise _unknown(self.source, cursor, "[offset], such as [200]")
+
+
+def offset_pages(fetch: Callable[[int], Fetched], offset: int) -> Iterator[Page[Row]]:
+    """Yield pages from `offset` on until one is empty."""
+    while (fetched := fetch(offset)).rows:
+        offset += len(fetched.rows)
+        yield Page(fetched.rows, [offset], tuple(column[0] for column in fetched.driver_cursor.description))
+
+
+def _unknown(source: Source, cursor: Cursor, form: str) -> CursorError:
+    return CursorError(
+        f"a cursor of {source.label} is {form}, and the stored one (a {type(cursor).__name__}) is not: it belongs to "
+        "another source, key or paging; use the connector that the job was begun with, or start over with "
+        "store.delete(job_id)"
+    )

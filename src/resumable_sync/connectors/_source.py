@@ -1,0 +1,217 @@
+"""What is read: a table or a query, its columns, and what its schema proves about a key."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import sqlalchemy as sa
+from sqlalchemy import Connection, FromClause, Select, Table, TextClause
+from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.sql import ColumnElement
+
+from resumable_sync._errors import ConfigurationError
+from resumable_sync.connectors._keyset import KeyPart
+from resumable_sync.connectors._statements import compile_statement
+
+__all__ = ["Source", "TableOrQuery", "is_query", "query_text", "resolve"]
+
+TableOrQuery = str | Table | Select[Any]
+
+_QUERY = re.compile(r"(?is)^(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:select|with|values)\b.*\s")
+_COMPOUND = re.compile(r"(?i)\b(union|intersect|except)\b")
+_MOST_NAMES = 40
+_ALIAS = "resumable_sync_source"
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """A table or a query, ready to be selected from.
+
+    Attributes:
+        label: What it is called in messages.
+        selectable: What statements select from.
+        columns: Its columns by name, in order.
+        nullable: For each column whether it may hold NULL, as far as the schema says.
+        primary_key: The columns of the primary key of a table; empty if there is none.
+        unique: Sets of columns of which the schema proves that no two rows agree in them.
+        is_table: Whether it is a table.
+        compound: Whether it is a query with UNION or the like.
+    """
+
+    label: str
+    selectable: FromClause
+    columns: Mapping[str, ColumnElement[Any]]
+    nullable: Mapping[str, bool] = attrs.field(factory=dict)
+    primary_key: tuple[str, ...] = ()
+    unique: Sequence[frozenset[str]] = ()
+    is_table: bool = False
+    compound: bool = False
+
+    def key_columns(self, key: Sequence[KeyPart]) -> list[ColumnElement[Any]]:
+        """Give the columns of a key.
+
+        Raises:
+            ConfigurationError: If there is no such column.
+        """
+        for part in key:
+            if part.name not in self.columns:
+                raise ConfigurationError(
+                    f"{self.label} has no column {part.name!r} for the key; it has {_listed(self.columns)}: name "
+                    "the key by those"
+                )
+        return [self.columns[part.name] for part in key]
+
+
+def is_query(text: str) -> bool:
+    """Whether a text is a statement rather than the name of a table."""
+    return _QUERY.match(text) is not None
+
+
+def query_text(text: str, params: Mapping[str, Any] | None, own: Sequence[str] = ()) -> TextClause:
+    """Give a query with its parameters bound.
+
+    Args:
+        text: The query, with `:name` for parameters.
+        params: Their values.
+        own: Names of parameters that get their values later.
+
+    Raises:
+        ConfigurationError: If parameters and values do not fit together.
+    """
+    clause = sa.text(text.strip().rstrip(";"))
+    named = set(clause._bindparams) - set(own)  # noqa: SLF001 - the names that text() found
+    given = set(params or {})
+    if named != given:
+        missing, unknown = sorted(named - given), sorted(given - named)
+        what = f"no value for :{', :'.join(missing)}" if missing else f"values for unknown {', '.join(unknown)}"
+        raise ConfigurationError(
+            f"the query's parameters and params do not fit: {what}; give params={{name: value}} for every :name of the "
+            "query (a colon that is no parameter is written \\:)"
+        )
+    return clause.bindparams(**(params or {}))
+
+
+def resolve(connection: Connection, table_or_query: TableOrQuery, params: Mapping[str, Any] | None) -> Source:
+    """Look up what is to be read.
+
+    Raises:
+        ConfigurationError: If there is no such table, or a query has two columns of one name.
+    """
+    if isinstance(table_or_query, Table):
+        return _table(connection, table_or_query.name, table_or_query.schema, table_or_query)
+    if not isinstance(table_or_query, str):
+        return _select(connection, table_or_query, params)
+    if is_query(table_or_query):
+        return _text(connection, table_or_query, params)
+    schema, _, name = table_or_query.rpartition(".")
+    return _table(connection, name, schema or None, None)
+
+
+def _table(connection: Connection, name: str, schema: str | None, given: Table | None) -> Source:
+    inspector = sa.inspect(connection)
+    try:
+        reflected = inspector.get_columns(name, schema)
+    except NoSuchTableError:
+        reflected = []
+    label = f"the table {f'{schema}.{name}' if schema else name!r}"
+    if not reflected:
+        there = _listed(inspector.get_table_names(schema) if schema in {None, *inspector.get_schema_names()} else [])
+        msg = f"there is no table {f'{schema}.{name}' if schema else name!r} in the source; it has {there}"
+        raise ConfigurationError(f"{msg}: correct the name, or the database in the URL")
+    primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
+    selectable: FromClause
+    if given is None:
+        selectable = sa.table(name, *(sa.column(str(c["name"]), c["type"]) for c in reflected), schema=schema)
+    else:
+        selectable = given
+    columns = {column.name: column for column in selectable.columns}
+    return Source(
+        label=label,
+        selectable=selectable,
+        columns=columns,
+        nullable=_nullable(connection, reflected, primary_key),
+        primary_key=primary_key,
+        unique=_unique(inspector, name, schema, columns, primary_key),
+        is_table=True,
+        compound=_is_compound_view(connection, inspector, name, schema, primary_key),
+    )
+
+
+def _nullable(connection: Connection, reflected: Sequence[Any], primary_key: Sequence[str]) -> dict[str, bool]:
+    # SQLite lets NULL into a primary key that is not declared NOT NULL.
+    trusted = () if connection.dialect.name == "sqlite" else primary_key
+    return {column["name"]: column["nullable"] and column["name"] not in trusted for column in reflected}
+
+
+def _unique(
+    inspector: sa.Inspector,
+    name: str,
+    schema: str | None,
+    columns: Mapping[str, ColumnElement[Any]],
+    primary_key: Sequence[str],
+) -> list[frozenset[str]]:
+    proofs = [frozenset(primary_key)] if primary_key else []
+    proofs += [frozenset(constraint["column_names"]) for constraint in inspector.get_unique_constraints(name, schema)]
+    # An index, unlike a constraint, may compare text otherwise than the column does.
+    text = {name for name, column in columns.items() if isinstance(column.type, sa.String | sa.types.NullType)}
+    for index in inspector.get_indexes(name, schema):
+        names = index["column_names"]
+        options = index.get("dialect_options", {})
+        partial = any(option.endswith("_where") for option in options)
+        prefixed = any(option.endswith("_length") for option in options)
+        if index["unique"] and None not in names and not partial and not prefixed and not text & set(names):
+            proofs.append(frozenset(str(column) for column in names))
+    return proofs
+
+
+def _is_compound_view(
+    connection: Connection, inspector: sa.Inspector, name: str, schema: str | None, primary_key: Sequence[str]
+) -> bool:
+    if connection.dialect.name != "sqlite" or primary_key or name not in inspector.get_view_names(schema):
+        return False
+    return _COMPOUND.search(inspector.get_view_definition(name, schema) or "") is not None
+
+
+def _select(connection: Connection, query: Any, params: Mapping[str, Any] | None) -> Source:
+    if not isinstance(query, sa.Select | sa.CompoundSelect):
+        msg = f"a source cannot be a {type(query).__name__}; give a table name, a Table, a select() or a SELECT text"
+        raise ConfigurationError(msg)
+    names = [column.key or column.name for column in query.selected_columns]
+    _check_names(names)
+    selectable = (query.params(**params) if params else query).subquery(_ALIAS)
+    text = compile_statement(query, connection.dialect).text
+    return Source(
+        label="the query",
+        selectable=selectable,
+        columns=dict(zip(names, selectable.columns, strict=True)),
+        compound=_COMPOUND.search(text) is not None,
+    )
+
+
+def _text(connection: Connection, query: str, params: Mapping[str, Any] | None) -> Source:
+    clause = query_text(query, params)
+    unknown = sa.select(sa.text("*")).select_from(clause.columns().subquery(_ALIAS)).where(sa.false())
+    fetched = compile_statement(unknown, connection.dialect).run(connection)
+    names = [column[0] for column in fetched.driver_cursor.description]
+    _check_names(names)
+    selectable = clause.columns(*(sa.column(name) for name in names)).subquery(_ALIAS)
+    return Source(
+        label="the query",
+        selectable=selectable,
+        columns={name: selectable.c[name] for name in names},
+        compound=_COMPOUND.search(query) is not None,
+    )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"the query has several columns named {', '.join(twice)}; give each a name of its own with AS"
+        raise ConfigurationError(msg)
+
+
+def _listed(names: Any) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _MOST_NAMES} more" if len(shown) > _MOST_NAMES else ""
+    return (", ".join(map(repr, shown[:_MOST_NAMES])) or "none") + more

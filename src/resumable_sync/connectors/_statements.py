@@ -1,0 +1,189 @@
+"""SQL statements compiled once and run with little CPU: plain tuples from the driver, errors without record values."""
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ClauseElement
+
+from resumable_sync._database import scrub
+from resumable_sync._errors import ConfigurationError
+
+__all__ = ["Fetched", "Statement", "compile_statement", "connect", "is_mysql", "set_utc", "stream"]
+
+Row = tuple[Any, ...]
+
+
+def is_mysql(dialect: Dialect) -> bool:
+    """Whether a dialect is that of MySQL or MariaDB."""
+    return dialect.name in {"mysql", "mariadb"}
+
+
+@attrs.frozen(kw_only=True)
+class Fetched:
+    """Rows, and the driver's cursor that fetched them, which knows more about the last ones than the rows tell."""
+
+    rows: list[Row]
+    driver_cursor: Any
+
+
+@attrs.frozen(kw_only=True)
+class Statement:
+    """A statement in the driver's own form.
+
+    Attributes:
+        text: The statement.
+        names: Names of its parameters in order, if the driver takes them by position; else None.
+        fixed: Values of the parameters that never change.
+    """
+
+    text: str
+    names: tuple[str, ...] | None
+    fixed: Mapping[str, Any]
+
+    def run(self, connection: Connection, values: Mapping[str, Any] | None = None) -> Fetched:
+        """Run the statement and fetch all its rows."""
+        with _scrubbed():
+            # Left open: a closed cursor of psycopg forgets what it fetched. All rows are here, so it holds nothing.
+            driver_cursor: Any = connection.exec_driver_sql(self.text, self.parameters(values)).cursor
+            rows = list(driver_cursor.fetchall())
+        return Fetched(rows=rows, driver_cursor=driver_cursor)
+
+    def parameters(self, values: Mapping[str, Any] | None = None) -> Any:
+        """Give the parameters in the driver's form."""
+        merged = {**self.fixed, **(values or {})}
+        return merged if self.names is None else tuple(merged[name] for name in self.names)
+
+
+def compile_statement(clause: ClauseElement, dialect: Dialect) -> Statement:
+    """Compile a statement for a driver; values it holds already are converted here, once."""
+    compiled: Any = clause.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    fixed = dict(compiled.params)
+    for bound, name in compiled.bind_names.items():
+        processor = bound.type.dialect_impl(dialect).bind_processor(dialect)
+        if processor is not None and fixed.get(name) is not None:
+            fixed[name] = processor(fixed[name])
+    names = tuple(compiled.positiontup) if compiled.positional else None
+    return Statement(text=compiled.string, names=names, fixed=fixed)
+
+
+@contextlib.contextmanager
+def connect(engine: Engine, *, autocommit: bool = True) -> Iterator[Connection]:
+    """Open a connection to read from, closed at the end of the block.
+
+    With `autocommit` every statement is a transaction of its own: no snapshot stays open while a sink is at work, and
+    a page costs one round trip instead of three.
+
+    Yields:
+        The connection.
+
+    Raises:
+        ConfigurationError: If the database is a SQLite file that does not exist.
+    """
+    _check_file(engine)
+    with _scrubbed():
+        connection = engine.connect()
+    with connection:
+        if autocommit:
+            with _scrubbed():
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield connection
+
+
+def _check_file(engine: Engine) -> None:
+    # SQLite would make an empty file, and the source would seem to have no such table.
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or name == ":memory:" or engine.url.query.get("mode") == "memory":
+        return
+    path = name.removeprefix("file:").partition("?")[0]
+    if path and path != ":memory:" and "mode=memory" not in name and not Path(path).exists():
+        msg = f"there is no SQLite file {path!r}; check the path (in a URL three slashes come before a relative one)"
+        raise ConfigurationError(msg)
+
+
+def set_utc(engine: Engine) -> None:
+    """Let the connections of an engine of our own speak UTC.
+
+    MySQL gives a TIMESTAMP as local time, in which an hour comes twice every autumn.
+    """
+    if is_mysql(engine.dialect):
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: Any) -> None:
+            with contextlib.closing(connection.cursor()) as cursor:
+                cursor.execute("SET SESSION time_zone = '+00:00'")
+
+
+def stream(connection: Connection, statement: Statement, values: Mapping[str, Any], size: int) -> Iterator[Fetched]:
+    """Run a statement and fetch its rows piece by piece from a cursor that the server keeps.
+
+    Args:
+        connection: Must not be in autocommit mode.
+        statement: What to run.
+        values: Values of its parameters.
+        size: Rows in a piece.
+
+    Yields:
+        1 to `size` rows.
+    """
+    parameters = statement.parameters(values)
+    driver: Any = connection.connection.driver_connection
+    cursor = _server_cursor(connection, driver)
+    exhausted = False
+    try:
+        with _scrubbed():
+            cursor.execute(statement.text, parameters)
+        while True:
+            with _scrubbed():
+                rows = list(cursor.fetchmany(size))
+            if not rows:
+                exhausted = True
+                return
+            yield Fetched(rows=rows, driver_cursor=cursor)
+    finally:
+        if not exhausted and is_mysql(connection.dialect):
+            # Closing this cursor would read the rest of the result; the server stops when the connection is gone.
+            with contextlib.suppress(Exception):
+                driver.close()
+            cursor.connection = None
+            connection.invalidate()
+        else:
+            with contextlib.suppress(Exception):  # of a connection that is broken
+                cursor.close()
+
+
+def _server_cursor(connection: Connection, driver: Any) -> Any:
+    if connection.dialect.name == "postgresql":
+        return driver.cursor(name="resumable_sync_stream")
+    if is_mysql(connection.dialect):
+        from pymysql.cursors import SSCursor  # noqa: PLC0415 - an optional package
+
+        return driver.cursor(SSCursor)
+    return driver.cursor()
+
+
+@contextlib.contextmanager
+def _scrubbed() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        _without_values(scrub(error))
+        raise
+
+
+def _without_values(error: BaseException) -> None:
+    """Cut the value that a driver quotes when it cannot make a Python value of it."""
+    origin = getattr(error, "orig", None) or error
+    client_side = isinstance(origin, sqlite3.Error) or (
+        type(origin).__module__.startswith("psycopg") and getattr(origin, "sqlstate", None) is None
+    )
+    if client_side and origin.args and isinstance(origin.args[0], str):
+        text = re.sub(r"(?s)(with text |: )'.*'", r"\1'***'", origin.args[0])
+        if text != origin.args[0]:
+            origin.args = (text, *origin.args[1:])

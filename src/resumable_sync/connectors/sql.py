@@ -1,0 +1,330 @@
+"""Connectors that read a table or a query of SQLite, PostgreSQL, MySQL or MariaDB."""
+
+import hashlib
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
+from sqlalchemy import URL, Connection, Engine
+from typing_extensions import override
+
+from resumable_sync._bases import OffsetConnector
+from resumable_sync._database import database_identity, make_engine
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._model import Cursor, Page
+from resumable_sync._protocols import Column, Connector
+from resumable_sync.connectors._columns import column_types
+from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
+from resumable_sync.connectors._plan import KeysetPlan
+from resumable_sync.connectors._readers import KeysetReader, OffsetReader, offset_pages
+from resumable_sync.connectors._source import TableOrQuery, is_query, query_text, resolve
+from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, set_utc
+
+__all__ = ["Paging", "SQLConnector", "SQLQueryTemplate"]
+
+Row = tuple[Any, ...]
+Paging = Literal["keyset", "stream", "offset"]
+
+
+class _Database:
+    """The engine of a connector: its own, made from a URL, or one of the caller's."""
+
+    def __init__(self, url_or_engine: str | URL | Engine) -> None:
+        self._url = None if isinstance(url_or_engine, Engine) else url_or_engine
+        self.engine = make_engine(url_or_engine)
+        if self._url is not None:
+            set_utc(self.engine)
+            self._finalizer = weakref.finalize(self, self.engine.dispose)
+
+    def close(self) -> None:
+        """Close the connections, if the engine is our own; it opens new ones when it is used again."""
+        if self._url is not None:
+            self.engine.dispose()
+
+    @override
+    def __getstate__(self) -> str | URL:
+        if self._url is None:
+            msg = "a connector on an engine does not pickle; make it from a URL, then it travels to other processes"
+            raise ConfigurationError(msg)
+        return self._url
+
+    def __setstate__(self, url: str | URL) -> None:
+        self.__init__(url)  # type: ignore[misc]
+
+
+class SQLConnector(Connector[Row]):
+    """Reads a table or a query in pages, in the order of a unique key.
+
+    Rows are plain tuples of what the driver gives, with the column names in `Page.columns`. Whatever happens between
+    two pages, every row that is there from the start of the run to its end is read once. The last key there is when a
+    run starts bounds it: rows that come later beyond that key belong to the next run.
+
+    `paging="keyset"` sends for each page, on a connection that holds no transaction open in between,
+
+        SELECT id, customer, total FROM orders WHERE id > 4711 AND id <= 300000 ORDER BY id LIMIT 1000
+
+    and for a key of several columns, on MySQL and where directions are mixed the second form,
+
+        ... WHERE (a, b) > (3, 4711) AND (a, b) <= (9, 300000) ORDER BY a, b LIMIT 1000
+        ... WHERE a >= 3 AND (a > 3 OR a = 3 AND b < 4711) AND ... ORDER BY a, b DESC LIMIT 1000
+
+    A page costs the same at any depth if an index has the key's columns in the key's order (with mixed directions on
+    PostgreSQL and SQLite: and few rows share the first column). A query is put into `SELECT ... FROM (query) ...` and runs
+    once for each page, so it should be one that the database can enter by an index.
+
+    `paging="stream"` sends the same once, without LIMIT, and fetches from a cursor that the server keeps; a resume
+    sends it again from the last key. For queries that are too costly to repeat. The database keeps a snapshot as long
+    as it takes, and SQLite's writers wait for its end unless the file is in WAL mode.
+
+    `paging="offset"` sends `... ORDER BY key LIMIT 1000 OFFSET 4000`, without ORDER BY if there is no key. Only for
+    sources that do not change, and keep their order, while they are read.
+
+    Before the first page of a run the key's columns are looked up and their types checked; unless the schema proves it,
+    so is that the key is unique and holds no NULL (`... WHERE key IS NULL LIMIT 1`,
+    `... GROUP BY key HAVING count(*) > 1 LIMIT 1`).
+
+    Types that cannot be a key are refused: on MySQL and MariaDB FLOAT, ENUM, SET, TIME, YEAR, BIT, JSON and geometry,
+    on PostgreSQL those without an exact text and order (json, interval, arrays, ranges, ...) and times that Python has
+    not. Connections made from a URL speak UTC on MySQL, where TIMESTAMP is sent as local time.
+
+    The cursor is `[[key after], [last key of the run]]`, such as `[[4711], [300000]]`; values are as the driver gives
+    them, on PostgreSQL the server's text of all but integers. With `paging="offset"` it is `[offset]`.
+
+    Args:
+        url_or_engine: The source: a URL (then it pickles and closes its connections itself), or an engine.
+        table_or_query: Name of a table (`"orders"`, `"sales.orders"`), a SQLAlchemy `Table` or `select()`, or the text
+            of a SELECT.
+        key: The unique columns to go by: `"id"`, `"-created_at"` (descending), `["region", ("at", "desc"), "id"]`.
+            None: the primary key of the table; a query needs a key, except with `paging="offset"`.
+        paging: `"keyset"`, `"stream"` or `"offset"`.
+        params: Values for the `:name` parameters of a query.
+
+    Raises:
+        ConfigurationError: If the arguments do not fit together. Whether tables and columns exist is seen when reading.
+
+    Attributes:
+        fingerprint: Database, table or query, key, columns, parameters and paging.
+    """
+
+    def __init__(
+        self,
+        url_or_engine: str | URL | Engine,
+        table_or_query: TableOrQuery,
+        key: KeySpec | None = None,
+        *,
+        paging: Paging = "keyset",
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        if paging not in get_args(Paging):
+            msg = f"paging={paging!r} is none of 'keyset', 'stream' and 'offset'; give one of them"
+            raise ConfigurationError(msg)
+        self._query = not isinstance(table_or_query, sa.Table) and (
+            not isinstance(table_or_query, str) or is_query(table_or_query)
+        )
+        if self._query and key is None and paging != "offset":
+            msg = "a query has no primary key to go by; give the unique columns of its result in key="
+            raise ConfigurationError(msg)
+        if params is not None and not self._query:
+            msg = "params are for the parameters of a query, and this is a table; leave them out"
+            raise ConfigurationError(msg)
+        self._database = _Database(url_or_engine)
+        self._table_or_query = table_or_query
+        self._key = None if key is None else parse_key(key)
+        self._paging: Paging = paging
+        self._params = None if params is None else dict(params)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._reader: KeysetReader | OffsetReader | None = None
+
+    @property
+    @override
+    def fingerprint(self) -> Mapping[str, str]:
+        """The parts that a cursor depends on. Looks the table up, at the first time."""
+        parts = {"source": database_identity(self._database.engine), "paging": self._paging}
+        read = self._table_or_query
+        if isinstance(read, sa.Table) or not self._query:
+            reader = self._opened()
+            name = read.fullname if isinstance(read, sa.Table) else str(read)
+            return parts | {"table": name, "columns": ", ".join(reader.source.columns), "key": _written(reader.key)}
+        text, params = read, self._params or {}
+        if not isinstance(text, str):
+            statement = compile_statement(text.params(**params), self._database.engine.dialect)
+            text, params = statement.text, dict(statement.fixed)
+        query = {"query": " ".join(text.split()), "key": _written(self._key or ()), "params": _digest(params)}
+        return parts | query
+
+    @override
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
+        return self._opened().read(cursor, batch_size)
+
+    @override
+    def count(self) -> int:
+        """Count the rows; once a run has begun, those up to its bound."""
+        reader = self._opened()
+        with connect(self._database.engine) as connection:
+            return reader.count(connection)
+
+    def cursor_at(self, offset: int) -> Cursor | None:
+        """Give the cursor after the first `offset` rows; None for offset 0, or if there are fewer rows."""
+        if offset <= 0:
+            return None
+        reader = self._opened()
+        with connect(self._database.engine) as connection:
+            return reader.cursor_at(connection, offset)
+
+    def columns(self) -> Sequence[Column]:
+        """Give names and types of the columns.
+
+        Those of a table come from its schema. Those of a query come from the driver, and on SQLite, whose driver knows
+        none, from the first 1,000 rows: a column that is empty there, or of several kinds, counts as text.
+        """
+        reader = self._opened()
+        with connect(self._database.engine) as connection:
+            return column_types(connection, reader.source, [part.name for part in reader.key])
+
+    def check(self) -> None:
+        """See to it that the key can be read by, without reading anything.
+
+        Raises:
+            ConfigurationError: If table or key do not exist, or the key is of a type that cannot be one, is not unique,
+                or holds NULL.
+        """
+        reader = self._opened()
+        with connect(self._database.engine) as connection:
+            reader.check(connection)
+
+    def close(self) -> None:
+        """Close the connections, if the connector was made from a URL."""
+        self._database.close()
+
+    def _opened(self) -> KeysetReader | OffsetReader:
+        with self._lock:
+            if self._reader is None:
+                self._reader = self._open()
+            return self._reader
+
+    def _open(self) -> KeysetReader | OffsetReader:
+        engine = self._database.engine
+        with connect(engine) as connection:
+            source = resolve(connection, self._table_or_query, self._params)
+            key = self._key or tuple(KeyPart(name) for name in source.primary_key)
+            if self._paging == "offset":
+                return OffsetReader(engine, source, key)
+            if not key:
+                msg = f"{source.label} has no primary key; name unique columns to go by in key=, or use paging='offset'"
+                raise ConfigurationError(msg)
+            return KeysetReader(engine, KeysetPlan(connection, source, key), streaming=self._paging == "stream")
+
+    @override
+    def __repr__(self) -> str:
+        what = f"query {_written(self._key or ())}" if self._query else str(self._table_or_query)
+        return f"SQLConnector({self._database.engine.url!r}, {what!r}, paging={self._paging!r})"
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in {"_lock", "_reader"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._reset()
+
+
+class SQLQueryTemplate(OffsetConnector[Row]):
+    """Reads a query that pages itself, by `:limit` and `:offset`.
+
+        SQLQueryTemplate(url, "SELECT id, name FROM customers ORDER BY id LIMIT :limit OFFSET :offset")
+
+    Each page sends the query with its two parameters. Only for sources that do not change, and keep their order, while
+    they are read, and a page costs the more the deeper it lies: where there is a unique key, `SQLConnector` is safe and
+    fast.
+
+    The cursor is the number of rows delivered: `[200]`.
+
+    Args:
+        url_or_engine: The source: a URL (then it pickles and closes its connections itself), or an engine.
+        query: A SELECT with the parameters `:limit` and `:offset`.
+        count_query: A SELECT of one number, how many rows there are; None: unknown.
+        params: Values for further `:name` parameters; `count_query` takes those that it names.
+
+    Raises:
+        ConfigurationError: If one of the two parameters is missing, or others have no value.
+    """
+
+    def __init__(
+        self,
+        url_or_engine: str | URL | Engine,
+        query: str,
+        count_query: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._database = _Database(url_or_engine)
+        self._query = query
+        self._count_query = count_query
+        self._params = dict(params or {})
+        self._prepare()
+
+    def _prepare(self) -> None:
+        dialect = self._database.engine.dialect
+        self._page_statement = compile_statement(query_text(self._query, self._params, ("limit", "offset")), dialect)
+        self._count_statement: Statement | None = None
+        if self._count_query is not None:
+            named = sa.text(self._count_query).compile().params
+            params = {name: value for name, value in self._params.items() if name in named}
+            self._count_statement = compile_statement(query_text(self._count_query, params), dialect)
+        self.fingerprint = {
+            "source": database_identity(self._database.engine),
+            "query": " ".join(self._query.split()),
+            "params": _digest(self._params),
+        }
+
+    @override
+    def fetch(self, offset: int, limit: int) -> Sequence[Row]:
+        with connect(self._database.engine) as connection:
+            return self._fetched(connection, offset, limit).rows
+
+    @override
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
+        offset = self._offset(cursor)
+        with connect(self._database.engine) as connection:
+            yield from offset_pages(lambda offset: self._fetched(connection, offset, batch_size), offset)
+
+    @override
+    def count(self) -> int | None:
+        """Give the number that `count_query` selects."""
+        if self._count_statement is None:
+            return None
+        with connect(self._database.engine) as connection:
+            return int(self._count_statement.run(connection).rows[0][0])
+
+    def close(self) -> None:
+        """Close the connections, if the connector was made from a URL."""
+        self._database.close()
+
+    def _fetched(self, connection: Connection, offset: int, limit: int) -> Fetched:
+        return self._page_statement.run(connection, {"limit": limit, "offset": offset})
+
+    @override
+    def __repr__(self) -> str:
+        return f"SQLQueryTemplate({self._database.engine.url!r})"
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("_database", "_query", "_count_query", "_params")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepare()
+
+
+def _digest(params: Mapping[str, Any]) -> str:
+    # The values themselves may be secret.
+    text = repr(sorted((name, repr(value)) for name, value in params.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _written(key: Sequence[KeyPart]) -> str:
+    return ", ".join(map(str, key))
