@@ -55,16 +55,16 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
                 return f"sqlite:///{path}"
             server: Server = request.getfixturevalue({"postgresql": "postgres", "mariadb": "mariadb"}[kind])
             url = server.create_database()
-            stack.callback(_drop, server, url)
+            stack.callback(_give_back, server, url)
             return url
 
         yield make
 
 
-def _drop(server: Server, url: str) -> None:
-    # A test may leave the server dead; its data go with it then.
+def _give_back(server: Server, url: str) -> None:
+    # A test may leave the server dead; the next database is a new one then.
     with contextlib.suppress(Exception):
-        server.drop_database(url)
+        server.give_back(url)
 
 
 @pytest.fixture

@@ -99,6 +99,20 @@ def test_a_database_is_dropped_although_somebody_is_connected(server: Server) ->
         connection.invalidate()
 
 
+def test_a_database_that_was_given_back_is_empty_and_no_longer_found(postgres: Server) -> None:
+    url = postgres.create_database()
+    table_in(url)
+    with engine_for(url).begin() as connection:
+        connection.execute(text("CREATE SCHEMA other CREATE TABLE t (id INTEGER)"))
+    postgres.give_back(url)
+    with pytest.raises(DBAPIError), engine_for(url).connect():
+        pass
+    with engine_for(postgres.create_database()).connect() as connection:
+        schemas = connection.execute(text("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY nspname"))
+        assert list(schemas.scalars()) == ["information_schema", "public"]
+        assert list(connection.execute(text("SELECT * FROM pg_tables WHERE schemaname = 'public'"))) == []
+
+
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_server_ends_with_the_process_that_started_it(kind: str, request: pytest.FixtureRequest) -> None:
     # Skips where there is none.
