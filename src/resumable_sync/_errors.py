@@ -35,6 +35,7 @@ __all__ = [
     "TransientError",
     "describe_error",
     "mask_credentials",
+    "mask_values",
 ]
 
 MAX_ERROR_LENGTH = 2_000
@@ -267,6 +268,13 @@ def mask_credentials(text: str) -> str:
     return text
 
 
+def mask_values(text: str) -> str:
+    """Give the text of a database's error with the values that it quotes replaced by `***`."""
+    for pattern, replacement in _VALUES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
 def describe_error(error: BaseException) -> str:
     """Say what an error is, in a form that may be stored and logged.
 
@@ -287,8 +295,6 @@ def describe_error(error: BaseException) -> str:
         arguments = driver_error.args
         message = ": ".join(str(argument) for argument in arguments) if arguments else str(driver_error)
     if isinstance(primary, str) or driver_error is not error:
-        for pattern, replacement in _VALUES:
-            message = pattern.sub(replacement, message)
-        message = message.split("\nDETAIL:")[0].split("\nCONTEXT:")[0]
+        message = mask_values(message).split("\nDETAIL:")[0].split("\nCONTEXT:")[0]
     text = f"{type(error).__name__}: {mask_credentials(message)}"
     return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
