@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
-from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials
+from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials, mask_values
 
 __all__ = [
     "LOCK_TIMEOUT",
@@ -25,6 +25,7 @@ __all__ = [
     "scrub",
     "sqlite_path",
     "use_wal",
+    "wrap_error",
 ]
 
 LOCK_TIMEOUT = 10
@@ -166,6 +167,7 @@ def begin_write(connection: Connection) -> None:
 
     Raises:
         ConfigurationError: If a SQLite connection is always in a transaction (`autocommit=False`).
+        DBAPIError: If the lock cannot be got.
     """
     if connection.dialect.name != "sqlite":
         return
@@ -173,7 +175,29 @@ def begin_write(connection: Connection) -> None:
     if driver_connection.in_transaction:
         msg = "the SQLite engine keeps a deferred transaction open (autocommit=False); make it with the default setting"
         raise ConfigurationError(msg)
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if not connection.in_transaction():
+        connection.begin()  # SQLAlchemy's notion of it; sends nothing
+    try:
+        driver_connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        wrapped = wrap_error(error, connection)
+        raise wrapped from error
+
+
+def wrap_error(error: Exception, connection: Connection, *, lost: bool = False) -> DBAPIError:
+    """Give a driver's own error the form that it has when it comes through SQLAlchemy.
+
+    Args:
+        error: What the driver raised.
+        connection: Where.
+        lost: Whether the connection is broken.
+    """
+    base: Any = connection.dialect.loaded_dbapi.Error
+    wrapped: Any = DBAPIError.instance(
+        None, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=connection.dialect
+    )
+    assert isinstance(wrapped, DBAPIError)  # noqa: S101 - for the type checker
+    return wrapped
 
 
 def sqlite_path(url: URL) -> Path | None:
@@ -213,5 +237,6 @@ def scrub(error: BaseException) -> BaseException:
             scrub(error.orig)
     elif error.args and (getattr(error, "diag", None) is not None or type(error).__module__.startswith("pymysql")):
         message = re.split(r"\n(?:DETAIL|CONTEXT):", mask_credentials(str(error.args[-1])))[0]
+        message = mask_values(message)
         error.args = (*error.args[:-1], message)
     return error

@@ -12,7 +12,7 @@ from resumable_sync._errors import StateCorruptError
 from resumable_sync._model import DeadLetter, Job, JobStatus, Lease
 from resumable_sync.stores._leases import microseconds
 
-__all__ = ["is_token", "job_from_row", "letter_from_row", "row_of_job", "row_of_letter", "time_of"]
+__all__ = ["JOB_COLUMNS", "is_token", "job_from_row", "letter_from_row", "row_of_job", "row_of_letter", "time_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
@@ -22,10 +22,28 @@ _MAX_TOKEN = 253_402_300_800_000_000
 _ENCODED = "[1,"
 
 
+JOB_COLUMNS = (
+    "status",
+    "run",
+    "run_id",
+    "attempt",
+    "cursor",
+    "processed_records",
+    "processed_batches",
+    "total_records",
+    "dead_letters",
+    "fingerprint",
+    "stalled_attempts",
+    "error",
+    *_TIMES,
+)
+"""The columns that `row_of_job` gives."""
+
+
 def row_of_job(job: Job) -> dict[str, Any]:
     """Give the columns of a job, without those of its lease."""
     return {
-        "status": job.status,
+        "status": str(job.status),
         "run": job.run,
         "run_id": job.run_id,
         "attempt": job.attempt,

@@ -7,7 +7,6 @@ from sqlalchemy import (
     Dialect,
     Insert,
     Table,
-    Update,
     bindparam,
     delete,
     func,
@@ -21,6 +20,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from resumable_sync._database import is_mysql
 from resumable_sync._model import JobStatus
+from resumable_sync.stores._prepared import Prepared
+from resumable_sync.stores._rows import JOB_COLUMNS
 from resumable_sync.stores._schema import Clock, Greatest, Identifier, Tables
 
 __all__ = ["Statements"]
@@ -39,11 +40,10 @@ class Statements:
     Parameters are named `b_id`, `b_token`, `b_owner`, `b_ttl` (microseconds), and after the columns of a row.
 
     Attributes:
-        returning: Whether `save` and `renew` give the lease's end and its stop flag; else `lease` asks for them.
+        extended: Asks what `save` and `renew` made of the lease; None where they tell it themselves.
     """
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self.returning = dialect.update_returning
         jobs, meta = tables.jobs, tables.meta
         columns, clock = jobs.c, Clock()
         job_id = bindparam("b_id", type_=Identifier())
@@ -70,12 +70,17 @@ class Statements:
         self.replace = grant.where(this, newest)
         # A released lease has no ttl: what its owner still sends is refused.
         held = update(jobs).where(this, newest, columns.lease_ttl.is_not(None))
-        self.save: Update | Any = held.values(lease_expires_at=clock + columns.lease_ttl)
-        self.renew: Update | Any = held.values(lease_expires_at=clock + ttl, lease_ttl=ttl)
-        if self.returning:
+        save: Any = held.values(lease_expires_at=clock + columns.lease_ttl)
+        renew: Any = held.values(lease_expires_at=clock + ttl, lease_ttl=ttl)
+        extended = columns.lease_expires_at, columns.stop_requested
+        self.extended: Prepared | None = None
+        if dialect.update_returning:
             limit: list[Any] = [literal_column(_LIMIT_IDLE)] if dialect.name == "postgresql" else []
-            self.save = self.save.returning(*lease, *limit)
-            self.renew = self.renew.returning(*lease)
+            save, renew = save.returning(*extended, *limit), renew.returning(*extended)
+        else:
+            self.extended = Prepared(select(*extended).where(this), dialect)
+        self.save = Prepared(save, dialect, JOB_COLUMNS)
+        self.renew = Prepared(renew, dialect)
         self.release = (
             update(jobs)
             .where(this, newest)

@@ -82,20 +82,22 @@ class OwnTransaction:
             if working.guard.active:
                 msg = "this thread is inside a transaction of this store already; save with that one"
                 raise ConfigurationError(msg)
+            self._outer, self._working = outer, working
             try:
                 working.begin()
             except BaseException:
+                self._working = None
                 working.discard()
                 raise
-        self._outer, self._working = outer, working
         _open_databases.set((*outer, self._identity))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        working, self._working = self._open, None
-        _open_databases.set(self._outer)
+        working = self._working
+        if working is None:
+            return  # a second call, after one that an interrupt had cut short
         committed = False
         try:
             if kind is None:
@@ -107,6 +109,8 @@ class OwnTransaction:
                 working.rollback()
                 # Whatever went wrong, the next try gets a connection that is known to be good.
                 self._connections.give_back()
+            self._working = None
+            _open_databases.set(self._outer)
 
 
 class EnlistedTransaction:

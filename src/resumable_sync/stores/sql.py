@@ -21,6 +21,7 @@ from resumable_sync.stores import _schema
 from resumable_sync.stores._connections import Connections, Translated
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT, check_owner, check_ttl
+from resumable_sync.stores._prepared import Prepared
 from resumable_sync.stores._rows import is_token, job_from_row, letter_from_row, row_of_job, row_of_letter, time_of
 from resumable_sync.stores._statements import Statements
 from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, refuse_inside_transaction
@@ -189,7 +190,12 @@ class SQLJobStore(DeadLetterStore):
                 expires_at = newest.lease_expires_at
                 until = None if expires_at is None else time_of(expires_at)
                 raise JobHeldError(newest.lease_owner or LATER_ATTEMPT, until, job_id)
-            return _lease(job_id, newest)
+            return Lease(
+                job_id=job_id,
+                owner=newest.lease_owner,
+                fencing_token=newest.fencing_token,
+                expires_at=time_of(newest.lease_expires_at),
+            )
 
     @override
     def renew(self, lease: Lease, ttl: float) -> Lease:
@@ -292,22 +298,24 @@ class SQLJobStore(DeadLetterStore):
         with Translated("saving", job.id):
             return self._extend(connection, self._statements.save, parameters, lease)
 
-    def _extend(self, connection: Connection, statement: Any, parameters: dict[str, Any], lease: Lease) -> Lease:
+    def _extend(self, connection: Connection, update: Prepared, parameters: dict[str, Any], lease: Lease) -> Lease:
         """Send an UPDATE that extends the lease, and give the lease as it is then.
 
         Raises:
             LeaseLostError: If its token is not the newest.
         """
-        result = connection.execute(statement, parameters)
-        if self._statements.returning:
-            row = result.one_or_none()
-        elif result.rowcount:
-            row = connection.execute(self._statements.lease, {"b_id": lease.job_id}).one()
-        else:
-            row = None
-        if row is None:
+        row = update.execute(connection, parameters)
+        if row and self._statements.extended is not None:
+            row = self._statements.extended.execute(connection, {"b_id": lease.job_id})
+        if not row:
             raise LeaseLostError(lease.job_id, lease.fencing_token)
-        return _lease(lease.job_id, row)
+        return Lease(
+            job_id=lease.job_id,
+            owner=lease.owner,
+            fencing_token=lease.fencing_token,
+            expires_at=time_of(row[0]),
+            stop_requested=bool(row[1]),
+        )
 
     def _exists(self) -> bool:
         """Whether the tables are there; brings older ones up to date."""
@@ -343,16 +351,6 @@ class SQLJobStore(DeadLetterStore):
 
 def _microseconds(seconds: float) -> int:
     return max(1, round(seconds * 1_000_000))
-
-
-def _lease(job_id: str, row: Any) -> Lease:
-    return Lease(
-        job_id=job_id,
-        owner=row.lease_owner,
-        fencing_token=row.fencing_token,
-        expires_at=time_of(row.lease_expires_at),
-        stop_requested=bool(row.stop_requested),
-    )
 
 
 def _may_not_create(error: DBAPIError) -> bool:

@@ -1,0 +1,128 @@
+"""The conformance suite, against every store and every database."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+
+from resumable_sync._model import Job, Lease
+from resumable_sync.stores.memory import MemoryJobStore
+from resumable_sync.stores.single_worker import SingleWorkerJobStore
+from resumable_sync.stores.sql import SQLJobStore
+from resumable_sync.testing import JobStoreSuite, SingleWorkerSuite
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One database for all tests of a kind: making one costs more than most of the tests."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('stores') / 'jobs.db'}"
+        return
+    server = request.getfixturevalue({"postgresql": "postgres", "mariadb": "mariadb"}[request.param])
+    url = server.create_database()
+    yield url
+    server.drop_database(url)
+
+
+class TestSQLJobStore(JobStoreSuite):
+    must_pickle = True
+
+    @pytest.fixture
+    def make_store(self, database: str) -> Iterator[Callable[[], SQLJobStore]]:
+        made: list[SQLJobStore] = []
+
+        def make() -> SQLJobStore:
+            made.append(SQLJobStore(database))
+            return made[-1]
+
+        yield make
+        for store in made:
+            store.close()
+
+    @pytest.fixture
+    def store(self, database: str) -> Iterator[SQLJobStore]:
+        with SQLJobStore(database) as store:
+            for job in store.jobs():
+                store.delete(job.id)
+            yield store
+
+
+class Clock:
+    """A clock that stands still until a test moves it, but for a microsecond at each look."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(microseconds=1)
+        return self.now
+
+    def expire(self, lease: Lease) -> None:
+        self.now = max(self.now, lease.expires_at)
+
+
+class TestMemoryJobStore(JobStoreSuite):
+    own_clock = False
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def store(self, clock: Clock) -> MemoryJobStore:
+        return MemoryJobStore(clock=clock)
+
+    @pytest.fixture
+    def expire(self, clock: Clock) -> Callable[[Lease], None]:
+        return clock.expire
+
+
+class Rows(SingleWorkerJobStore):
+    """The smallest table there is."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[str, int]] = {}
+
+    def load(self, job_id: str) -> Job | None:
+        row = self.rows.get(job_id)
+        return row and Job(id=job_id, status=row[0], processed_records=row[1])  # type: ignore[arg-type,return-value]
+
+    def save(self, job: Job, lease: Lease) -> None:
+        self.rows[job.id] = (job.status.value, job.processed_records)
+
+    def delete(self, job_id: str) -> None:
+        self.rows.pop(job_id, None)
+
+
+class TestSingleWorkerJobStore(SingleWorkerSuite):
+    @pytest.fixture
+    def store(self) -> Rows:
+        return Rows()
+
+
+class FullRows(Rows):
+    """A table that keeps everything."""
+
+    def __init__(self) -> None:
+        self.jobs_by_id: dict[str, Job] = {}
+
+    def load(self, job_id: str) -> Job | None:
+        return self.jobs_by_id.get(job_id)
+
+    def save(self, job: Job, lease: Lease) -> None:
+        self.jobs_by_id[job.id] = attrs.evolve(job, lease=None)
+
+    def delete(self, job_id: str) -> None:
+        self.jobs_by_id.pop(job_id, None)
+
+
+class TestSingleWorkerJobStoreThatKeepsAll(SingleWorkerSuite):
+    kept_fields = frozenset(field.name for field in attrs.fields(Job) if field.name != "lease")
+
+    @pytest.fixture
+    def store(self) -> FullRows:
+        return FullRows()
+
+    def test_a_save_that_cannot_be_done_changes_nothing(self) -> None:
+        """A dict takes every cursor."""
