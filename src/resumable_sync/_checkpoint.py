@@ -1,13 +1,15 @@
 """Moving the checkpoint: the one place where an attempt writes to the store."""
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from resumable_sync._errors import ConfigurationError, LeaseLostError
 from resumable_sync._lease import LeaseKeeper
-from resumable_sync._model import Job, same_cursor
+from resumable_sync._model import Job, Lease, same_cursor
 from resumable_sync._protocols import JobStore, StoreTransaction, TransactionalJobStore
 from resumable_sync._retry import Retrier
+from resumable_sync._stop import Stop
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,12 +30,15 @@ class Checkpoints:
         job: The job as the store has it, unless it is in doubt.
     """
 
-    def __init__(self, store: JobStore, keeper: LeaseKeeper, job: Job, *, retrier: Retrier, patient: Retrier) -> None:
+    def __init__(
+        self, store: JobStore, keeper: LeaseKeeper, job: Job, *, retrier: Retrier, patient: Retrier, stop: Stop
+    ) -> None:
         self.job = job
         self._store = store
         self._keeper = keeper
         self._retrier = retrier
         self._patient = patient
+        self._stop = stop
         self._doubtful: Job | None = None
         self._transaction: Any = None  # the caller's, with the job in doubt
 
@@ -48,10 +53,11 @@ class Checkpoints:
         Raises:
             ConfigurationError: If a transaction given to `enlist` is still open.
         """
-        if not self.confirm():
-            raise ConfigurationError(self._still_open())
-        self.job = job
-        self._keeper.took(self._patient.call("save", self._store.save, job, self._keeper.lease))
+        with self._stop.shield():
+            if not self.confirm():
+                raise ConfigurationError(self._still_open())
+            self.job = job
+            self._keeper.took(self._patient.call("save", self._store.save, job, self._keeper.lease))
 
     def transact(self, call: str, work: Work) -> None:
         """Do work and save the job it gives, in one transaction; both again after a transient error."""
@@ -69,8 +75,9 @@ class Checkpoints:
         if not isinstance(store, TransactionalJobStore):
             msg = f"job {job.id!r}: commit(batch, connection) needs a transactional store, such as SQLJobStore"
             raise ConfigurationError(msg)
-        self._keeper.took(store.enlist(connection).save(job, self._keeper.lease))
-        self._doubtful, self._transaction = job, connection.get_transaction()
+        with self._stop.shield():
+            self._keeper.took(store.enlist(connection).save(job, self._keeper.lease))
+            self._doubtful, self._transaction = job, connection.get_transaction()
 
     @property
     def entangled(self) -> bool:
@@ -118,7 +125,8 @@ class Checkpoints:
             return False
         if self.entangled:
             raise ConfigurationError(self._still_open())
-        self._keeper.acquire_anew(self._patient)
+        with self._stop.shield():
+            self._keeper.acquire_anew(self._patient)
         stored = self._patient.call("load", self._store.load, doubtful.id)
         if stored is None:
             raise LeaseLostError(doubtful.id, self._keeper.lease.fencing_token)
@@ -133,20 +141,34 @@ class Checkpoints:
     def _transact(self, work: Work) -> None:
         if self.settle():
             return
+        with self._stop.shield():
+            try:
+                job, lease = self._commit(work)
+            except Exception:
+                if self.settle():
+                    return
+                raise
+            self._doubtful = None
+            self.job = job
+            self._keeper.took(lease)
+
+    def _commit(self, work: Work) -> tuple[Job, Lease]:
         store = self._store
         assert isinstance(store, TransactionalJobStore)  # noqa: S101 - the caller asked before
+        block = store.transaction()
         try:
-            with store.transaction() as transaction:
-                job = work(transaction)
+            with block as transaction:
+                with self._stop.lifted():
+                    job = work(transaction)
                 lease = transaction.save(job, self._keeper.lease)
                 self._doubtful = job
-        except Exception:
-            if self.settle():
-                return
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # A signal handler of the caller's may have raised it where the block had not begun to end.
+                with contextlib.suppress(Exception):
+                    block.__exit__(type(error), error, error.__traceback__)
             raise
-        self._doubtful = None
-        self.job = job
-        self._keeper.took(lease)
+        return job, lease
 
 
 def _same_state(one: Job, other: Job) -> bool:

@@ -79,7 +79,8 @@ class LeaseKeeper:
         """
         lease = self.lease
         if time.monotonic() - self._renewed_at >= self._ttl:
-            self.took(self._store.renew(lease, self._ttl))
+            with self._stop.shield():
+                self.took(self._store.renew(lease, self._ttl))
 
     def acquire_anew(self, retrier: Retrier) -> None:
         """Get the own lease under a new token, after which nothing sent under the old one can take effect any more.

@@ -81,7 +81,8 @@ class Pages(Generic[RecordT]):
 
     def _read_ahead(self) -> PlacedPage[RecordT] | None:
         if self._ahead is None:
-            self._ahead = Prefetch(self._read(self._batch_size), self._prefetch)
+            with self._stop.shield():  # else a thread might be left that nobody knows
+                self._ahead = Prefetch(self._read(self._batch_size), self._prefetch)
         while True:
             try:
                 placed = self._ahead.get(POLL_SECONDS)

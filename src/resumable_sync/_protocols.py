@@ -300,7 +300,11 @@ class TransactionalJobStore(JobStore, Protocol):
     """
 
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
-        """Open a transaction that commits at the end of the block."""
+        """Open a transaction that commits at the end of the block.
+
+        The block's `__exit__` must be harmless when it is called again: a signal handler that raises may have cut the
+        first call short.
+        """
         ...
 
     def enlist(self, connection: "Connection") -> StoreTransaction:

@@ -60,7 +60,7 @@ def replay_dead_letters(
     keeper = LeaseKeeper(store, lease, LEASE_TTL, stop)
     keeper.start()
     try:
-        checkpoints = Checkpoints(store, keeper, job, retrier=retrier, patient=retrier)
+        checkpoints = Checkpoints(store, keeper, job, retrier=retrier, patient=retrier, stop=stop)
         replay = _Replay(target, store, checkpoints, keeper, retrier)
         replay.run()
     finally:

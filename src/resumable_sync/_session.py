@@ -1,7 +1,6 @@
 """One call of the engine: from the decision, over the batches, to the result."""
 
 import logging
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
@@ -72,7 +71,7 @@ class Session(Generic[RecordT]):
         self._retrier = Retrier(options.retry, self._stop.wait, report)
         self._reading = Retrier(options.retry, self._stop.pause, report)
         # What the sink has accepted must be saved, stop or no stop.
-        self._patient = Retrier(options.retry, _wait, report)
+        self._patient = Retrier(options.retry, self._stop.sit_out, report)
         self._signals = SignalHandlers(self._stop, stop_on_signals=options.stop_on_signals)
         self._guarantee = guarantee_of(sink, store)
         self._started = time.monotonic()
@@ -86,18 +85,24 @@ class Session(Generic[RecordT]):
 
     def plan(self) -> Plan:
         """Say what `open` would do; writes nothing."""
-        rules = rules_of(self._connector, self._options, self._retrier)
-        job, decision = look(self._store, self._job_id, rules, self._retrier)
-        return plan_of(job, locate(self._connector, decision, self._retrier), self._guarantee)
+        try:
+            rules = rules_of(self._connector, self._options, self._retrier)
+            job, decision = look(self._store, self._job_id, rules, self._retrier)
+            return plan_of(job, locate(self._connector, decision, self._retrier), self._guarantee)
+        except StopRequested as stopped:
+            raise (stopped.__cause__ or stopped) from None
 
     def open(self) -> bool:
         """Decide, acquire the lease and begin; False if there is nothing to do (`result` says why)."""
         self._signals.__enter__()
         try:
-            return self._open()
+            with self._stop.shield():
+                return self._open()
         except BaseException as error:
             self._signals.__exit__(None, None, None)
             self._annotate(error)
+            if isinstance(error, StopRequested):  # no lease yet, so no result: what stands is why tries were needed
+                raise (KeyboardInterrupt() if self._stop.interrupt else error.__cause__ or error) from None
             raise
 
     def next_batch(self) -> Batch[RecordT] | None:
@@ -179,16 +184,18 @@ class Session(Generic[RecordT]):
             KeyboardInterrupt: If Ctrl-C was the stop.
         """
         failure = error
-        try:
-            if self._pages is not None:
-                self._pages.close()
-            if error is None:
-                self._end()
-        except BaseException as raised:  # noqa: BLE001 - recorded first, raised below
-            failure = raised
-        if failure is not None:
-            self._record(failure)
-        self._shut_down(failure)
+        with self._stop.shield():
+            try:
+                with self._stop.lifted():
+                    if self._pages is not None:
+                        self._pages.close()
+                    if error is None:
+                        self._end()
+            except BaseException as raised:  # noqa: BLE001 - recorded first, raised below
+                failure = raised
+            if failure is not None:
+                self._record(failure)
+            self._shut_down(failure)
         try:
             if failure is not None and failure is not error:
                 raise failure
@@ -205,7 +212,8 @@ class Session(Generic[RecordT]):
 
     def _open(self) -> bool:
         options = self._options
-        rules = rules_of(self._connector, options, self._retrier)
+        with self._stop.lifted():
+            rules = rules_of(self._connector, options, self._retrier)
         granted = acquire(
             self._store,
             self._job_id,
@@ -222,11 +230,12 @@ class Session(Generic[RecordT]):
         self._keeper.start()
         self._stalled_before = granted.job.stalled_attempts
         self._checkpoints = Checkpoints(
-            self._store, self._keeper, granted.job, retrier=self._retrier, patient=self._patient
+            self._store, self._keeper, granted.job, retrier=self._retrier, patient=self._patient, stop=self._stop
         )
         self._decision = granted.decision
         try:
-            self._begin(granted.job, rules.fingerprint)
+            with self._stop.lifted():
+                self._begin(granted.job, rules.fingerprint)
         except BaseException as error:
             if self.close(error):
                 return False
@@ -414,8 +423,3 @@ class Session(Generic[RecordT]):
             reason=reason,
             guarantee=self._guarantee,
         )
-
-
-def _wait(seconds: float) -> bool:
-    threading.Event().wait(seconds)
-    return False

@@ -9,7 +9,7 @@ from typing import Any
 
 from resumable_sync._errors import ConfigurationError
 
-__all__ = ["SignalHandlers", "Stop"]
+__all__ = ["Shield", "SignalHandlers", "Stop"]
 
 POLL_SECONDS = 0.1
 """How often `should_stop` is asked while waiting."""
@@ -30,6 +30,8 @@ class Stop:
         self._max_runtime = max_runtime
         self._deadline = None if max_runtime is None else time.monotonic() + max_runtime
         self._event = threading.Event()
+        self._shielded = False
+        self._held: BaseException | None = None
 
     def request(self, reason: str) -> None:
         """Ask to stop."""
@@ -49,23 +51,79 @@ class Stop:
     def wait(self, seconds: float) -> bool:
         """Wait, asking everything every tenth of a second; True if something asked to stop."""
         end = time.monotonic() + seconds
-        while not self.check():
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self._event.wait(min(left, POLL_SECONDS))
+        with self.lifted():
+            while not self.check():
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                self._event.wait(min(left, POLL_SECONDS))
         return True
+
+    def sit_out(self, seconds: float) -> bool:
+        """Wait, whatever asks to stop; only a second signal ends it."""
+        with self.lifted():
+            time.sleep(seconds)
+        return False
 
     def pause(self, seconds: float) -> bool:
         """Wait in a thread that must not call `should_stop`; True if something asked to stop."""
         return self._event.wait(seconds)
+
+    def shield(self) -> "Shield":
+        """Give a block that a second signal does not cut in two: it strikes at the block's end.
+
+        An exception out of nowhere would leave a transaction open, or a lease that the heartbeat keeps alive.
+        """
+        return Shield(self, on=True)
+
+    def lifted(self) -> "Shield":
+        """Give a part of a shielded block in which a second signal strikes at once."""
+        return Shield(self, on=False)
+
+    def strike(self, error: BaseException) -> None:
+        """Raise what a second signal stands for: now, or at the end of the shielded block.
+
+        If one waits for that already, somebody insists: then now, whatever it cuts in two.
+        """
+        if self._shielded and self._held is None:
+            self._held = error
+        else:
+            self._held = None
+            raise error
+
+    def _switch(self, *, shielded: bool) -> None:
+        self._shielded = shielded
+        if not shielded and self._held is not None:
+            error, self._held = self._held, None
+            raise error
+
+
+class Shield:
+    """A block with a second signal held off, or let in again; they nest. Made by `Stop`."""
+
+    __slots__ = ("_on", "_outer", "_stop")
+
+    def __init__(self, stop: Stop, *, on: bool) -> None:
+        self._stop = stop
+        self._on = on
+        self._outer = False
+
+    def __enter__(self) -> None:
+        self._outer = self._stop._shielded  # noqa: SLF001 - two halves of one thing
+        self._stop._switch(shielded=self._on)  # noqa: SLF001
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop._switch(shielded=self._outer)  # noqa: SLF001
 
 
 class SignalHandlers:
     """Turns signals into a stop while its block runs, in the main thread; handlers are put back as they were.
 
     Ctrl-C is taken where Python's own handler is in place: the first one stops after the batch in hand and raises
-    KeyboardInterrupt then. With `stop_on_signals` SIGINT and SIGTERM only stop. A second signal strikes at once.
+    KeyboardInterrupt then. With `stop_on_signals` SIGINT and SIGTERM only stop. A second signal strikes at once, or as
+    soon as the store has done what it is at.
     """
 
     def __init__(self, stop: Stop, *, stop_on_signals: bool) -> None:
@@ -99,9 +157,8 @@ class SignalHandlers:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._stop.reason is not None and self._stop.reason.startswith("SIG"):
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + number)
+            self._stop.strike(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
+            return
         self._stop.interrupt = not self._stop_on_signals
         if self._stop.reason is None:
             self._stop.request(name)
