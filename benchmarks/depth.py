@@ -1,0 +1,137 @@
+"""Time per batch deep in a large table, next to that at its beginning: paging by key costs the same everywhere.
+
+A job is given a checkpoint at 1 % or at 99 % of the rows and resumed there; only the reading differs, the sink does
+nothing.
+"""
+
+import contextlib
+import functools
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from sqlalchemy import create_engine
+
+from benchmarks._common import Report, alternate, nothing, servers, slowdown
+from resumable_sync import BatchCommitted, Event, Job, JobStatus, run_full_sync
+from resumable_sync._model import new_run_id
+from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.stores.memory import MemoryJobStore
+
+ROWS = 5_000_000
+BATCH_SIZE = 1_000
+BATCHES = 40
+ROUNDS = 7
+BOUND = 1.2
+PLACES = (0.01, 0.99)
+COLUMNS = "id BIGINT PRIMARY KEY, customer VARCHAR(60) NOT NULL, cents BIGINT NOT NULL"
+PAIRS = "region BIGINT NOT NULL, number BIGINT NOT NULL, customer VARCHAR(60) NOT NULL, PRIMARY KEY (region, number)"
+NUMBERS = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS - 1}) "
+
+
+@contextlib.contextmanager
+def sqlite_source() -> Iterator[str]:
+    """Give the URL of a SQLite file with both tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "source.db")
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"CREATE TABLE items ({COLUMNS.replace('BIGINT', 'INTEGER')})")
+            connection.execute(f"CREATE TABLE parts ({PAIRS})")
+            connection.execute(f"INSERT INTO items {NUMBERS} SELECT i * 3, 'customer' || i, i FROM n")
+            connection.execute(f"INSERT INTO parts {NUMBERS} SELECT i / 4000, i % 4000, 'customer' || i FROM n")
+        yield f"sqlite:///{path}"
+
+
+@contextlib.contextmanager
+def postgres_source() -> Iterator[str]:
+    """Give the URL of a PostgreSQL database with both tables."""
+    with servers().postgres_server() as server:
+        url: str = server.create_database()
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            run = connection.exec_driver_sql
+            run(f"CREATE TABLE items ({COLUMNS})")
+            run(f"CREATE TABLE parts ({PAIRS})")
+            numbers = f"FROM generate_series(0, {ROWS - 1}) AS i"
+            run(f"INSERT INTO items SELECT i * 3, 'customer' || i, i {numbers}")
+            run(f"INSERT INTO parts SELECT i / 4000, i %% 4000, 'customer' || i {numbers}".replace("%%", "%"))
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+        engine.dispose()
+        yield url
+        server.drop_database(url)
+
+
+def stopped_at(share: float, cursor: Any, connector: SQLConnector) -> MemoryJobStore:
+    """Give a store that holds a job whose checkpoint is at that place."""
+    store = MemoryJobStore()
+    lease = store.acquire("bench", owner="bench", ttl=60.0)
+    job = Job(
+        id="bench",
+        status=JobStatus.INTERRUPTED,
+        run=1,
+        run_id=new_run_id(),
+        attempt=1,
+        cursor=cursor,
+        processed_records=int(ROWS * share),
+        processed_batches=int(ROWS * share) // BATCH_SIZE,
+    )
+    store.save(attrs.evolve(job), lease)
+    store.release(lease)
+    assert store.load("bench") is not None
+    assert connector.fingerprint
+    return store
+
+
+def resume(connector: SQLConnector, share: float, cursor: Any) -> float:
+    """Resume at a place; give the median of the seconds from one batch to the next."""
+    times: list[float] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, BatchCommitted):
+            times.append(time.perf_counter())
+
+    result = run_full_sync(
+        "bench",
+        connector,
+        nothing,
+        store=stopped_at(share, cursor, connector),
+        batch_size=BATCH_SIZE,
+        prefetch=0,
+        count=False,
+        max_records=BATCHES * BATCH_SIZE,
+        observers=[observe],
+    )
+    assert (result.action, result.batches) == ("resume", BATCHES)
+    return statistics.median(after - before for before, after in zip(times, times[1:], strict=False))
+
+
+def measure(report: Report, name: str, url: str, table: str) -> None:
+    """Measure one table."""
+    with contextlib.closing(SQLConnector(url, table)) as connector:
+        sides: list[Callable[[], float]] = [
+            functools.partial(resume, connector, share, connector.cursor_at(int(ROWS * share))) for share in PLACES
+        ]
+        near, far = alternate(ROUNDS, sides)
+    cells = (f"{statistics.median(times) * 1000:.2f} ms" for times in (near, far))
+    report.add(name, *cells, figure=slowdown(far, near), form="{:.2f} x", bound=BOUND)
+
+
+def main() -> int:
+    """Measure and print."""
+    report = Report(f"Time per batch of {BATCH_SIZE:,} at 1 % and at 99 % of {ROWS:,} rows", "at 1 %", "at 99 %")
+    for name, source in (("SQLite", sqlite_source), ("PostgreSQL", postgres_source)):
+        with source() as url:
+            measure(report, f"{name}, integer key", url, "items")
+            measure(report, f"{name}, key of two columns", url, "parts")
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
