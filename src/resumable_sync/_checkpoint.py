@@ -35,6 +35,8 @@ class Checkpoints:
     ) -> None:
         self.job = job
         self._store = store
+        # Asked once, since it takes as long as the engine's whole work for a batch.
+        self._transactional = store if isinstance(store, TransactionalJobStore) else None
         self._keeper = keeper
         self._retrier = retrier
         self._patient = patient
@@ -71,12 +73,11 @@ class Checkpoints:
         """
         if not self.confirm() and connection.get_transaction() is not self._transaction:
             raise ConfigurationError(self._still_open())
-        store = self._store
-        if not isinstance(store, TransactionalJobStore):
+        if self._transactional is None:
             msg = f"job {job.id!r}: commit(batch, connection) needs a transactional store, such as SQLJobStore"
             raise ConfigurationError(msg)
         with self._stop.shield():
-            self._keeper.took(store.enlist(connection).save(job, self._keeper.lease))
+            self._keeper.took(self._transactional.enlist(connection).save(job, self._keeper.lease))
             self._doubtful, self._transaction = job, connection.get_transaction()
 
     @property
@@ -153,9 +154,8 @@ class Checkpoints:
             self._keeper.took(lease)
 
     def _commit(self, work: Work) -> tuple[Job, Lease]:
-        store = self._store
-        assert isinstance(store, TransactionalJobStore)  # noqa: S101 - the caller asked before
-        block = store.transaction()
+        assert self._transactional is not None  # noqa: S101 - the caller asked before
+        block = self._transactional.transaction()
         try:
             with block as transaction:
                 with self._stop.lifted():

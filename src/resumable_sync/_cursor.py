@@ -29,6 +29,7 @@ MAX_CURSOR_BYTES = 64 * 1024
 MAX_DEPTH = 64
 # JSON readers other than Python's keep 53 bits of an integer; Python's own refuses more than 4,300 digits.
 _PLAIN_INT = 2**53
+_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
 def encode_cursor(cursor: Any) -> str:
@@ -60,7 +61,7 @@ def encode_value(value: Any) -> str:
     Raises:
         CursorError: If the value is of another type or too deep.
     """
-    return json.dumps([FORMAT_VERSION, _encode(value, MAX_DEPTH)], ensure_ascii=True, separators=(",", ":"))
+    return _JSON.encode([FORMAT_VERSION, _encode(value, MAX_DEPTH)])
 
 
 def decode_cursor(text: Any, *, job_id: str | None = None, field: str = "cursor") -> Any:
