@@ -9,14 +9,17 @@ from resumable_sync._database import wrap_error
 
 __all__ = ["Prepared"]
 
+_CURSOR = "resumable_sync cursor"
+
 
 class Prepared:
     """A statement that is compiled once and then given to the driver as it is.
 
-    SQLAlchemy's own way costs 70 us more on SQLite and 110 us on PostgreSQL, each time.
+    SQLAlchemy's own way costs 70 us more on SQLite and 110 us on PostgreSQL, each time. The driver's cursor stays with
+    its connection: a new one would find out anew how to send and read every type, which takes another 30 us.
 
     Args:
-        statement: An INSERT or UPDATE.
+        statement: A SELECT or UPDATE.
         dialect: What to compile it for.
         column_keys: The columns that are parameters, besides those that the statement names.
     """
@@ -25,6 +28,7 @@ class Prepared:
         compiled = statement.compile(dialect=dialect, column_keys=list(column_keys))
         self._dialect = dialect
         self._sql = str(compiled)
+        self._returns = statement.is_select or bool(statement.returning_column_descriptions)
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
         self._order: list[str] | None = compiled.positiontup
         self._processors: dict[str, Callable[[Any], Any]] = {}
@@ -52,14 +56,15 @@ class Prepared:
         for name, processor in self._processors.items():
             values[name] = processor(values[name])
         dialect = self._dialect
-        driver_connection = connection.connection
-        cursor = driver_connection.cursor()
+        kept, driver_connection = connection.info, connection.connection
+        cursor = kept.pop(_CURSOR, None) or driver_connection.cursor()
         try:
             cursor.execute(self._sql, values if self._order is None else [values[name] for name in self._order])
-            return cursor.fetchone() if cursor.description else cursor.rowcount > 0
+            # All of it: SQLite cannot commit while a statement has rows left to give.
+            answer = next(iter(cursor.fetchall()), None) if self._returns else cursor.rowcount > 0
         except dialect.loaded_dbapi.Error as error:
             lost = dialect.is_disconnect(error, driver_connection.dbapi_connection, cursor)
             wrapped = wrap_error(error, connection, lost=lost)
             raise wrapped from error
-        finally:
-            cursor.close()
+        kept[_CURSOR] = cursor
+        return answer

@@ -37,7 +37,7 @@ class SingleWorkerJobStore(JobStore, ABC):
     What the class adds around the methods you write:
 
     - `save` is entered only with a good lease (else `LeaseLostError`), nobody can acquire the job while it runs, and
-      the lease is extended after it; what it returns is ignored;
+      the lease is extended after it; what it returns does not matter (return `lease` to please a type checker);
     - the job that `load` gives gets the live lease, and a `status` given as text becomes a `JobStatus`; a job that was
       acquired and never saved is `pending`;
     - `delete`, which you may add, ends the lease too.
@@ -94,7 +94,7 @@ class SingleWorkerJobStore(JobStore, ABC):
 
     @override
     @abstractmethod
-    def save(self, job: Job, lease: Lease) -> Any:
+    def save(self, job: Job, lease: Lease) -> Lease:
         """Store the job, durably when this returns: insert or update the row of `job.id`.
 
         Args:
