@@ -339,7 +339,7 @@ class MariaDBServer(ManagedServer):
 
     def __init__(self) -> None:
         self._server, self._install = find_mariadb()
-        # TLS would hide a COMMIT from the proxy, and makes PyMySQL read the system's certificates at each connect: 25 ms.
+        # TLS would hide a COMMIT from the proxy, and costs 25 ms per connect for reading certificates.
         query = {"ssl_disabled": "true"}
         super().__init__(URL.create("mysql+pymysql", "root", host="127.0.0.1", database="mysql", query=query))
 
