@@ -30,6 +30,7 @@ class LeaseKeeper:
         self._lease = lease
         self._renewed_at = time.monotonic()
         self._lost = False
+        self._in_doubt = False  # while it is acquired anew, the newest token may be ours and not known here
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -90,7 +91,10 @@ class LeaseKeeper:
         Raises:
             LeaseLostError: If another attempt took over.
         """
-        self.took(retrier.call("acquire", self._acquire_anew, self.lease))
+        lease = self.lease
+        self._in_doubt = True
+        self.took(retrier.call("acquire", self._acquire_anew, lease))
+        self._in_doubt = False
 
     def _acquire_anew(self, old: Lease) -> Lease:
         try:
@@ -100,15 +104,20 @@ class LeaseKeeper:
                 return self._store.acquire(old.job_id, owner=old.owner, ttl=self._ttl)
             raise LeaseLostError(old.job_id, old.fencing_token) from error
 
+    def _outdated(self, lease: Lease) -> bool:
+        """Whether a token that was refused may have been outdated by this attempt itself."""
+        if self._in_doubt:  # asked first: what ends the doubt is known before it ends
+            return True
+        with self._lock:
+            return self._lease.fencing_token != lease.fencing_token
+
     def _beat(self) -> None:
         while not self._done.wait(self._ttl / 3):
             lease = self._lease
             try:
                 self.took(self._store.renew(lease, self._ttl))
             except LeaseLostError:
-                with self._lock:
-                    current = self._lease.fencing_token == lease.fencing_token
-                if current and not self._done.is_set():
+                if not self._outdated(lease) and not self._done.is_set():
                     self._lost = True
                     self._stop.request("the lease was lost")
                     return

@@ -194,7 +194,7 @@ class Session(Generic[RecordT]):
             except BaseException as raised:  # noqa: BLE001 - recorded first, raised below
                 failure = raised
             if failure is not None:
-                self._record(failure)
+                failure = self._record(failure)
             self._shut_down(failure)
         try:
             if failure is not None and failure is not error:
@@ -358,12 +358,16 @@ class Session(Generic[RecordT]):
         stalled = job.stalled_attempts if self._batches else self._stalled_before
         return attrs.evolve(job, status=status, error=error, finished_at=utc_now(), stalled_attempts=stalled)
 
-    def _record(self, failure: BaseException) -> None:
-        """Save how the attempt ended, unless somebody else owns the job now."""
+    def _record(self, failure: BaseException) -> BaseException:
+        """Save how the attempt ended, unless somebody else owns the job now.
+
+        Returns:
+            The failure, or what stood against saving that it was only a stop: there is no result then.
+        """
         self._annotate(failure)
         if isinstance(failure, LeaseLostError):
             logger.warning("%s", failure)
-            return
+            return failure
         failed = isinstance(failure, Exception) and not isinstance(failure, StopRequested)
         if not failed:
             self._stop.request(type(failure).__name__)
@@ -373,6 +377,10 @@ class Session(Generic[RecordT]):
             self._checkpoints.save(self._ended(status, describe_error(failure) if failed else None))
         except Exception as error:  # noqa: BLE001 - the caller must see the first error; the next start finds out
             logger.warning("job %r: how it ended could not be saved: %s", self._job_id, describe_error(error))
+            if isinstance(failure, StopRequested) and not self._stop.interrupt:
+                self._annotate(error)
+                return error
+        return failure
 
     def _shut_down(self, failure: BaseException | None) -> None:
         self._keeper.close()

@@ -14,7 +14,7 @@ from resumable_sync import Batch, Job, OffsetConnector, Retry
 from resumable_sync.stores.sql import SQLJobStore
 
 JOB_ID = "orders"
-PATIENT = Retry(max_tries=20, wait_initial=0.05, wait_max=0.2, timeout=20.0)
+PATIENT = Retry(max_tries=20, wait_initial=0.01, wait_max=0.2, timeout=20.0)
 # No unique key: a record that is delivered again shall be seen.
 TARGET = Table("target", MetaData(), Column("number", BigInteger, nullable=False))
 
