@@ -6,6 +6,7 @@ with tcp_proxy(server.create_database()) as proxy:
 """
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -37,8 +38,11 @@ Watcher = Callable[[Link, bytes], object]
 
 
 def is_commit(data: bytes) -> bool:
-    """Whether a chunk from a client asks PostgreSQL or MariaDB to commit (and not to SET AUTOCOMMIT)."""
-    return b"COMMIT" in data.replace(b"AUTOCOMMIT", b"")
+    """Whether a chunk from a client asks PostgreSQL or MariaDB to commit.
+
+    Not to SET AUTOCOMMIT, to begin a READ COMMITTED transaction, or to make a table that is emptied ON COMMIT.
+    """
+    return re.search(rb"(?<!AUTO)(?<!ON )COMMIT(?!TED)", data) is not None
 
 
 class TCPProxy:

@@ -17,6 +17,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Update,
+    bindparam,
     inspect,
     select,
     update,
@@ -89,6 +91,28 @@ def _table(schema: str | None) -> Table:
         Column("fencing_token", BigInteger, nullable=False),
         schema=None if schema is None else quoted_name(schema, quote=True),
         **options,
+    )
+
+
+@lru_cache
+def _advance(schema: str | None) -> Update:
+    rows = _table(schema).c
+    return (
+        update(_table(schema))
+        .where(
+            rows.job_id == bindparam("of_job"),
+            rows.target == bindparam("of_target"),
+            rows.run_id == bindparam("of_run"),
+            rows.fencing_token <= bindparam("token"),
+            rows.cursor == bindparam("before"),
+        )
+        .values(
+            cursor=bindparam("after"),
+            processed_records=rows.processed_records + bindparam("count", type_=BigInteger),
+            processed_batches=rows.processed_batches + 1,
+            finished=0,
+            fencing_token=bindparam("token"),
+        )
     )
 
 
@@ -194,22 +218,18 @@ class TargetCheckpoint:
         if self.run_id is None:
             msg = f"job {batch.job_id!r}: SQLSink was given a batch before begin(job); call that first"
             raise ConfigurationError(msg)
-        rows, cursor = self._rows, encode_cursor(batch.cursor)
+        cursor = encode_cursor(batch.cursor)
         moved = connection.execute(
-            update(rows)
-            .where(
-                self._mine(batch.job_id),
-                rows.c.fencing_token <= batch.fencing_token,
-                rows.c.run_id == self.run_id,
-                rows.c.cursor == encode_cursor(batch.previous_cursor),
-            )
-            .values(
-                cursor=cursor,
-                processed_records=rows.c.processed_records + len(batch),
-                processed_batches=rows.c.processed_batches + 1,
-                finished=0,
-                fencing_token=batch.fencing_token,
-            )
+            _advance(self.schema),
+            {
+                "of_job": batch.job_id,
+                "of_target": self.target,
+                "of_run": self.run_id,
+                "token": batch.fencing_token,
+                "before": encode_cursor(batch.previous_cursor),
+                "after": cursor,
+                "count": len(batch),
+            },
         )
         if moved.rowcount == 1:
             return True

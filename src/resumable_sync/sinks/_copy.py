@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
+from resumable_sync._database import wrap_error
 from resumable_sync.sinks._statements import conflict_clause, insert_target
 from resumable_sync.sinks._target import Target, quote
 
@@ -102,15 +102,7 @@ def _cursor(connection: Connection) -> Iterator[Any]:
             yield cursor
     except error_class as error:
         broken = bool(driver_connection.closed)
-        wrapped = DBAPIError.instance(
-            None,
-            None,
-            error,
-            error_class,
-            hide_parameters=True,
-            connection_invalidated=broken,
-            dialect=connection.dialect,
-        )
+        wrapped = wrap_error(error, connection, lost=broken)
         if broken:
             # As SQLAlchemy does with its own statements: the next transaction gets a new connection.
             connection.invalidate(error)

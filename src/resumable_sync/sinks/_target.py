@@ -118,7 +118,13 @@ def _reflect_sqlite(connection: Connection, name: str, schema: str | None, _quot
             if None not in parts:
                 unique.append(tuple(parts))
     columns = [
-        TargetColumn(name=row.name, declared=row.type, kind=column_kind(row.type), nullable=not row.notnull)
+        TargetColumn(
+            name=row.name,
+            declared=row.type,
+            kind=column_kind(row.type),
+            # An INTEGER PRIMARY KEY takes NULL for the next free number, NOT NULL or not.
+            nullable=not row.notnull or row.type.upper() == "INTEGER",
+        )
         for row in rows
     ]
     return {"columns": _by_name(columns), "primary_key": primary, "unique": tuple(unique)}

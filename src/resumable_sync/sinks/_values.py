@@ -10,11 +10,11 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from operator import ne
 from typing import Any, TypeAlias
 
 from sqlalchemy import Dialect
 
-from resumable_sync._database import is_mysql
 from resumable_sync.sinks._kinds import ROUND_SCALE, affinity
 from resumable_sync.sinks._target import TargetColumn
 
@@ -56,7 +56,7 @@ _FAMILIES: list[tuple[type | tuple[type, ...], str]] = [
 ]
 _PASS = frozenset({type(None)})
 # Values of exactly these types need no look at the column, unless it says so.
-_PLAIN = frozenset({type(None), bool, int, str, bytes})
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Rule:
@@ -77,10 +77,9 @@ class Rule:
         self._make = {"sqlite": self._sqlite, "postgresql": self._postgresql}.get(dialect.name, self._mysql)
         self._json = column.kind == "json"
         self._converters: dict[type, Converter | None] = {}
-        plain = set(_PLAIN) if is_mysql(dialect) or dialect.name == "sqlite" else {type(None), int, str}
-        if dialect.name != "sqlite":
-            plain.add(float)
-        self.plain = _PASS if encodes_text or self._json or column.kind == "boolean" else frozenset(plain)
+        self.refuses_nan = dialect.name == "sqlite"
+        plain = _PLAIN - {bool, bytes} if dialect.name == "postgresql" else _PLAIN
+        self.plain = _PASS if encodes_text or self._json or column.kind == "boolean" else plain
 
     def converter(self, kind: type) -> Converter | None:
         """Give what converts values of a type for this column; None if they go as they are."""
@@ -114,7 +113,7 @@ class Rule:
     def _sqlite(self, kind: type, family: str) -> Converter | None:
         of_day = self.column.kind == "time"
         converters: dict[str, Converter] = {
-            "float": _not_nan,
+            "float": float,
             "decimal": str if self._affinity in ("TEXT", "BLOB") else _exact_number,
             "datetime": lambda value: _utc(value).isoformat(" ", "microseconds"),
             "date": dt.date.isoformat,
@@ -123,7 +122,7 @@ class Rule:
             if of_day
             else self._microseconds(fits=self._affinity != "TEXT"),
         }
-        return converters.get(family) or self._embedded(kind, family)
+        return None if kind is float else converters.get(family) or self._embedded(kind, family)
 
     def _mysql(self, kind: type, family: str) -> Converter | None:
         if family == "decimal":
@@ -199,13 +198,6 @@ class Rule:
 
 def _json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _not_nan(value: float) -> float:
-    if value != value:  # noqa: PLR0124 - NaN alone differs from itself
-        msg = "was given NaN, which SQLite stores as NULL; replace it"
-        raise ValueError(msg)
-    return float(value)
 
 
 def _exact_number(value: Decimal) -> int | float:
@@ -285,21 +277,22 @@ def convert(rows: list[tuple[Any, ...]], rules: Sequence[Rule]) -> list[tuple[An
     Raises:
         ValueError: If a value cannot be kept by its column.
     """
-    values: list[Any] | None = None
+    values: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    changed = False
     for place, rule in enumerate(rules):
-        kinds = set(map(type, _column(rows, place) if values is None else values[place]))
+        kinds = set(map(type, values[place]))
+        floats = rule.refuses_nan and any(issubclass(kind, float) for kind in kinds)
+        # NaN alone differs from itself.
+        if floats and any(map(ne, values[place], values[place])):
+            msg = f"column {rule.column.name!r} was given NaN, which SQLite stores as NULL; replace it"
+            raise ValueError(msg)
         if kinds <= rule.plain:
             continue
         converters = {kind: converter for kind in kinds if (converter := rule.converter(kind)) is not None}
         if converters:
-            if values is None:
-                values = list(zip(*rows, strict=True))
             values[place] = _converted(values[place], converters, rule)
-    return rows if values is None else list(zip(*values, strict=True))
-
-
-def _column(rows: list[tuple[Any, ...]], place: int) -> Any:
-    return [row[place] for row in rows]
+            changed = True
+    return list(zip(*values, strict=True)) if changed else rows
 
 
 def _converted(values: Sequence[Any], converters: Mapping[type, Converter], rule: Rule) -> list[Any]:
