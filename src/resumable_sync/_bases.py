@@ -94,8 +94,8 @@ class OffsetConnector(_PagingConnector[RecordT]):
             yield self._page(records, [offset])
 
     def cursor_at(self, offset: int) -> Cursor | None:
-        """Give the cursor after the first `offset` records, without asking whether there are that many."""
-        return [offset] if offset > 0 else None
+        """Give the cursor after the first `offset` records; None for offset 0, or if there are fewer records."""
+        return [offset] if offset > 0 and len(self._checked(self.fetch(offset - 1, 1))) > 0 else None
 
     def _offset(self, cursor: Cursor | None) -> int:
         if cursor is None:

@@ -54,7 +54,7 @@ class Side:
 
     def value(self, name: str) -> ColumnElement[Any]:
         """Give the parameter of that name, cast to the column's type."""
-        parameter = bindparam(name, type_=NullType())
+        parameter = bindparam(name, None, type_=NullType())
         return parameter if self.cast is None else type_coerce(cast(parameter, _Named(self.cast)), NullType())
 
     def follows(self, name: str) -> ColumnElement[bool]:

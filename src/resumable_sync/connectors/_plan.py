@@ -202,11 +202,11 @@ class KeysetPlan:
 
 
 def _limit() -> ColumnElement[int]:
-    return sa.bindparam(_LIMIT, type_=sa.BigInteger())
+    return sa.bindparam(_LIMIT, None, type_=sa.BigInteger())
 
 
 def _offset() -> ColumnElement[int]:
-    return sa.bindparam(_OFFSET, type_=sa.BigInteger())
+    return sa.bindparam(_OFFSET, None, type_=sa.BigInteger())
 
 
 def _beyond_python(side: Side) -> ColumnElement[bool]:

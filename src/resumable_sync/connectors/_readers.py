@@ -114,7 +114,7 @@ class OffsetReader:
         columns = source.key_columns(self.key)
         sides = [Side(column, part.descending) for column, part in zip(columns, self.key, strict=True)]
         rows = sa.select(*source.columns.values()).order_by(*key_order(sides))
-        limit, offset = (sa.bindparam(name, type_=sa.BigInteger()) for name in ("page_limit", "page_offset"))
+        limit, offset = (sa.bindparam(name, None, type_=sa.BigInteger()) for name in ("page_limit", "page_offset"))
         self._statement = compile_statement(rows.limit(limit).offset(offset), engine.dialect)
         self._count = compile_statement(sa.select(sa.func.count()).select_from(source.selectable), engine.dialect)
 

@@ -1,5 +1,6 @@
 """What is read: a table or a query, its columns, and what its schema proves about a key."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,14 +8,15 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 from sqlalchemy import Connection, FromClause, Select, Table, TextClause
-from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import InvalidRequestError, NoSuchTableError
 from sqlalchemy.sql import ColumnElement
 
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._keyset import KeyPart
-from resumable_sync.connectors._statements import compile_statement
+from resumable_sync.connectors._statements import Statement, compile_statement
 
-__all__ = ["Source", "TableOrQuery", "is_query", "query_text", "resolve"]
+__all__ = ["Source", "TableOrQuery", "is_query", "query_text", "resolve", "select_statement"]
 
 TableOrQuery = str | Table | Select[Any]
 
@@ -80,7 +82,10 @@ def query_text(text: str, params: Mapping[str, Any] | None, own: Sequence[str] =
         ConfigurationError: If parameters and values do not fit together.
     """
     clause = sa.text(text.strip().rstrip(";"))
-    named = set(clause._bindparams) - set(own)  # noqa: SLF001 - the names that text() found
+    found = set(clause._bindparams)  # noqa: SLF001 - the names that text() found
+    if not found.issuperset(own):
+        raise ConfigurationError(f"the query needs the parameters :{' and :'.join(own)}; put both into it")
+    named = found - set(own)
     given = set(params or {})
     if named != given:
         missing, unknown = sorted(named - given), sorted(given - named)
@@ -89,7 +94,8 @@ def query_text(text: str, params: Mapping[str, Any] | None, own: Sequence[str] =
             f"the query's parameters and params do not fit: {what}; give params={{name: value}} for every :name of the "
             "query (a colon that is no parameter is written \\:)"
         )
-    return clause.bindparams(**(params or {}))
+    numbers = [sa.bindparam(name, None, type_=sa.BigInteger()) for name in own]
+    return clause.bindparams(*numbers, **(params or {}))
 
 
 def resolve(connection: Connection, table_or_query: TableOrQuery, params: Mapping[str, Any] | None) -> Source:
@@ -110,13 +116,13 @@ def resolve(connection: Connection, table_or_query: TableOrQuery, params: Mappin
 
 def _table(connection: Connection, name: str, schema: str | None, given: Table | None) -> Source:
     inspector = sa.inspect(connection)
-    try:
-        reflected = inspector.get_columns(name, schema)
-    except NoSuchTableError:
-        reflected = []
+    known = schema is None or schema in inspector.get_schema_names()
+    reflected = []
+    with contextlib.suppress(NoSuchTableError):
+        reflected = inspector.get_columns(name, schema) if known else []
     label = f"the table {f'{schema}.{name}' if schema else name!r}"
     if not reflected:
-        there = _listed(inspector.get_table_names(schema) if schema in {None, *inspector.get_schema_names()} else [])
+        there = _listed(inspector.get_table_names(schema) if known else [])
         msg = f"there is no table {f'{schema}.{name}' if schema else name!r} in the source; it has {there}"
         raise ConfigurationError(f"{msg}: correct the name, or the database in the URL")
     primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
@@ -174,13 +180,10 @@ def _is_compound_view(
 
 
 def _select(connection: Connection, query: Any, params: Mapping[str, Any] | None) -> Source:
-    if not isinstance(query, sa.Select | sa.CompoundSelect):
-        msg = f"a source cannot be a {type(query).__name__}; give a table name, a Table, a select() or a SELECT text"
-        raise ConfigurationError(msg)
     names = [column.key or column.name for column in query.selected_columns]
     _check_names(names)
-    selectable = (query.params(**params) if params else query).subquery(_ALIAS)
-    text = compile_statement(query, connection.dialect).text
+    text = select_statement(query, params, connection.dialect).text
+    selectable = query.params(**(params or {})).subquery(_ALIAS)
     return Source(
         label="the query",
         selectable=selectable,
@@ -202,6 +205,22 @@ def _text(connection: Connection, query: str, params: Mapping[str, Any] | None) 
         columns={name: selectable.c[name] for name in names},
         compound=_COMPOUND.search(query) is not None,
     )
+
+
+def select_statement(query: Any, params: Mapping[str, Any] | None, dialect: Dialect) -> Statement:
+    """Compile a `select()` with its parameters bound.
+
+    Raises:
+        ConfigurationError: If a parameter has no value, or this is no `select()`.
+    """
+    if not isinstance(query, sa.Select | sa.CompoundSelect):
+        msg = f"a source cannot be a {type(query).__name__}; give a table name, a Table, a select() or a SELECT text"
+        raise ConfigurationError(msg)
+    try:
+        return compile_statement(query.params(**(params or {})), dialect)
+    except InvalidRequestError as error:
+        msg = f"the query cannot be compiled: {error.args[0]}; give params={{name: value}} for its parameters"
+        raise ConfigurationError(msg) from None
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -63,14 +63,13 @@ class Statement:
 
 def compile_statement(clause: ClauseElement, dialect: Dialect) -> Statement:
     """Compile a statement for a driver; values it holds already are converted here, once."""
-    compiled: Any = clause.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-    fixed = dict(compiled.params)
-    for bound, name in compiled.bind_names.items():
-        processor = bound.type.dialect_impl(dialect).bind_processor(dialect)
-        if processor is not None and fixed.get(name) is not None:
+    compiled: Any = clause.compile(dialect=dialect)
+    state = compiled.construct_expanded_state()
+    fixed = dict(state.parameters)
+    for name, processor in state.processors.items():
+        if fixed.get(name) is not None:
             fixed[name] = processor(fixed[name])
-    names = tuple(compiled.positiontup) if compiled.positional else None
-    return Statement(text=compiled.string, names=names, fixed=fixed)
+    return Statement(text=state.statement, names=state.positiontup and tuple(state.positiontup), fixed=fixed)
 
 
 @contextlib.contextmanager
@@ -148,14 +147,23 @@ def stream(connection: Connection, statement: Statement, values: Mapping[str, An
             yield Fetched(rows=rows, driver_cursor=cursor)
     finally:
         if not exhausted and is_mysql(connection.dialect):
-            # Closing this cursor would read the rest of the result; the server stops when the connection is gone.
-            with contextlib.suppress(Exception):
-                driver.close()
-            cursor.connection = None
-            connection.invalidate()
+            _abandon(connection, driver, cursor)
         else:
             with contextlib.suppress(Exception):  # of a connection that is broken
                 cursor.close()
+
+
+def _abandon(connection: Connection, driver: Any, cursor: Any) -> None:
+    """Give up a result of PyMySQL that was not read to its end, without reading the rest of it.
+
+    Closing the cursor would do that, and so would collecting it; when the connection is gone the server stops.
+    """
+    with contextlib.suppress(Exception):
+        driver.close()
+    if cursor._result is not None:  # noqa: SLF001 - no public way to say it
+        cursor._result.unbuffered_active = False  # noqa: SLF001
+    cursor.connection = None
+    connection.invalidate()
 
 
 def _server_cursor(connection: Connection, driver: Any) -> Any:

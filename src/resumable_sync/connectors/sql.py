@@ -19,7 +19,7 @@ from resumable_sync.connectors._columns import column_types
 from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
 from resumable_sync.connectors._plan import KeysetPlan
 from resumable_sync.connectors._readers import KeysetReader, OffsetReader, offset_pages
-from resumable_sync.connectors._source import TableOrQuery, is_query, query_text, resolve
+from resumable_sync.connectors._source import TableOrQuery, is_query, query_text, resolve, select_statement
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, set_utc
 
 __all__ = ["Paging", "SQLConnector", "SQLQueryTemplate"]
@@ -71,8 +71,8 @@ class SQLConnector(Connector[Row]):
         ... WHERE a >= 3 AND (a > 3 OR a = 3 AND b < 4711) AND ... ORDER BY a, b DESC LIMIT 1000
 
     A page costs the same at any depth if an index has the key's columns in the key's order (with mixed directions on
-    PostgreSQL and SQLite: and few rows share the first column). A query is put into `SELECT ... FROM (query) ...` and runs
-    once for each page, so it should be one that the database can enter by an index.
+    PostgreSQL and SQLite: and few rows share the first column). A query is put into `SELECT ... FROM (query) ...` and
+    runs once for each page, so it should be one that the database can enter by an index.
 
     `paging="stream"` sends the same once, without LIMIT, and fetches from a cursor that the server keeps; a resume
     sends it again from the last key. For queries that are too costly to repeat. The database keeps a snapshot as long
@@ -130,6 +130,8 @@ class SQLConnector(Connector[Row]):
             msg = "params are for the parameters of a query, and this is a table; leave them out"
             raise ConfigurationError(msg)
         self._database = _Database(url_or_engine)
+        if self._query and not isinstance(table_or_query, str):
+            select_statement(table_or_query, params, self._database.engine.dialect)
         self._table_or_query = table_or_query
         self._key = None if key is None else parse_key(key)
         self._paging: Paging = paging
@@ -152,7 +154,7 @@ class SQLConnector(Connector[Row]):
             return parts | {"table": name, "columns": ", ".join(reader.source.columns), "key": _written(reader.key)}
         text, params = read, self._params or {}
         if not isinstance(text, str):
-            statement = compile_statement(text.params(**params), self._database.engine.dialect)
+            statement = select_statement(text, params, self._database.engine.dialect)
             text, params = statement.text, dict(statement.fixed)
         query = {"query": " ".join(text.split()), "key": _written(self._key or ()), "params": _digest(params)}
         return parts | query

@@ -1,0 +1,492 @@
+"""What the SQL connectors do beside reading exactly: checks, bounds, plans, connections, messages."""
+
+import gc
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from resumable_sync._errors import ConfigurationError, CursorError
+from resumable_sync._model import Page, changed_parts, fingerprint_text
+from resumable_sync._protocols import Connector
+from resumable_sync.connectors._keyset import KeyPart, parse_key
+from resumable_sync.connectors._readers import KeysetReader
+from resumable_sync.connectors.sql import Paging, SQLConnector, SQLQueryTemplate
+
+
+def kind_of(url: str) -> str:
+    return make_url(url).get_backend_name()
+
+
+def execute(url: str, *statements: str, rows: Sequence[tuple[Any, ...]] = ()) -> None:
+    """Run statements; the last one once for each of `rows`, with `?` for their values, if there are any."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        for statement in statements[: -1 if rows else None]:
+            connection.exec_driver_sql(statement)
+        if rows:
+            mark = "?" if kind_of(url) == "sqlite" else "%s"
+            connection.exec_driver_sql(statements[-1].replace("?", mark), list(rows))
+
+
+def make_items(url: str, count: int = 20) -> None:
+    execute(
+        url,
+        "CREATE TABLE items (id int NOT NULL PRIMARY KEY, name varchar(20), price int)",
+        "INSERT INTO items VALUES (?, ?, ?)",
+        rows=[(number, f"name {number}", number % 3) for number in range(1, count + 1)],
+    )
+
+
+@pytest.fixture
+def source(database_url: str) -> str:
+    """URL of a database of each kind, with a table `items` of 20 rows."""
+    make_items(database_url)
+    return database_url
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., SQLConnector]]:
+    """Makes connectors that are closed after the test."""
+    made: list[SQLConnector] = []
+
+    def make(*arguments: Any, **options: Any) -> SQLConnector:
+        made.append(SQLConnector(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for connector in made:
+        connector.close()
+
+
+Connect = Callable[..., SQLConnector]
+
+
+def ids(pages: Iterator[Page[Any]] | list[Page[Any]]) -> list[int]:
+    return [row[0] for page in pages for row in page.records]
+
+
+def test_rows_are_plain_tuples_with_column_names(source: str, connect: Connect) -> None:
+    page = next(connect(source, "items").read(None, 2))
+    assert page.records == [(1, "name 1", 1), (2, "name 2", 2)]
+    assert type(page.records[0]) is tuple
+    assert page.columns == ("id", "name", "price")
+    assert page.cursor == [[2], [20]]
+
+
+@pytest.mark.parametrize("paging", ["keyset", "stream"])
+def test_rows_inserted_beyond_the_bound_belong_to_the_next_run(source: str, connect: Connect, paging: Paging) -> None:
+    connector = connect(source, "items", paging=paging)
+    pages = connector.read(None, 6)
+    first = next(pages)
+    pages.close()  # type: ignore[attr-defined]
+    execute(source, "INSERT INTO items VALUES (?, ?, ?)", rows=[(21, "late", 0), (-5, "early", 0)])
+    assert ids([first, *connector.read(first.cursor, 4)]) == list(range(1, 21))
+    assert connector.count() == 21  # up to the bound, the one that came before the cursor included
+    assert ids(connector.read(None, 100)) == [-5, *range(1, 22)]
+    assert connector.count() == 22
+
+
+def test_rows_that_come_and_go_move_no_others(source: str, connect: Connect) -> None:
+    pages = connect(source, "items").read(None, 4)
+    read = list(next(pages).records)
+    # Before the place of reading, at it (the row of the cursor itself), the next row, and the row of the bound.
+    execute(source, "DELETE FROM items WHERE id IN (1, 2, 4, 5, 20)")
+    read += [row for page in pages for row in page.records]
+    assert [row[0] for row in read] == [1, 2, 3, 4, *range(6, 20)]
+
+
+def test_empty_source(database_url: str, connect: Connect) -> None:
+    execute(database_url, "CREATE TABLE items (id int PRIMARY KEY)")
+    for paging in ("keyset", "stream", "offset"):
+        connector = connect(database_url, "items", paging=paging)
+        assert list(connector.read(None, 5)) == []
+        assert connector.count() == 0
+        assert connector.cursor_at(1) is None
+
+
+@pytest.mark.parametrize("key", ["price", ["price", "name"]])
+def test_key_that_is_not_unique_is_refused(source: str, connect: Connect, key: Any) -> None:
+    execute(source, "INSERT INTO items VALUES (?, ?, ?)", rows=[(21, "name 1", 1)])
+    execute(source, "UPDATE items SET name = 'x' WHERE name IS NULL")
+    connector = connect(source, "items", key)
+    with pytest.raises(ConfigurationError, match=r"the key \(price.*is not unique.*give a key"):
+        next(connector.read(None, 5))
+    with pytest.raises(ConfigurationError, match="is not unique"):
+        connector.check()
+    with pytest.raises(ConfigurationError, match="is not unique"):
+        next(connect(source, "SELECT * FROM items", key).read(None, 5))
+
+
+@pytest.mark.parametrize("key", ["name", ["price", "name"]])
+def test_key_that_holds_null_is_refused(source: str, connect: Connect, key: Any) -> None:
+    execute(source, "INSERT INTO items VALUES (?, ?, ?)", rows=[(21, None, 1)])
+    for what in ("items", "SELECT id, name, price FROM items"):
+        with pytest.raises(ConfigurationError, match=r"name\) of .* holds NULL"):
+            next(connect(source, what, key).read(None, 5))
+
+
+def test_primary_key_of_sqlite_that_holds_null_is_refused(sqlite_url: str, connect: Connect) -> None:
+    execute(
+        sqlite_url, "CREATE TABLE t (k text PRIMARY KEY)", "INSERT INTO t VALUES (?)", rows=[(None,), ("a",), (None,)]
+    )
+    with pytest.raises(ConfigurationError, match=r"\(k\) of the table 't' holds NULL"):
+        next(connect(sqlite_url, "t").read(None, 5))
+
+
+def test_unproven_key_that_is_unique_is_read(source: str, connect: Connect) -> None:
+    assert sorted(ids(connect(source, "items", "-name").read(None, 3))) == list(range(1, 21))
+
+
+def test_key_is_checked_anew_for_every_run(source: str, connect: Connect) -> None:
+    connector = connect(source, "items", "name")
+    assert len(ids(connector.read(None, 5))) == 20
+    execute(source, "INSERT INTO items VALUES (?, ?, ?)", rows=[(21, "name 1", 1)])
+    with pytest.raises(ConfigurationError, match="not unique"):
+        next(connector.read(None, 5))
+
+
+def test_unknown_table_and_columns_are_named(source: str, connect: Connect) -> None:
+    with pytest.raises(ConfigurationError, match="there is no table 'item' in the source; it has 'items'"):
+        next(connect(source, "item").read(None, 5))
+    with pytest.raises(ConfigurationError, match=r"there is no table 'nowhere\.items'"):
+        next(connect(source, "nowhere.items").read(None, 5))
+    with pytest.raises(ConfigurationError, match="has no column 'ID' for the key; it has 'id', 'name', 'price'"):
+        next(connect(source, "items", "ID").read(None, 5))
+    with pytest.raises(ConfigurationError, match="has no column 'no' for the key; it has 'id'"):
+        next(connect(source, "SELECT id FROM items", ["id", "no"]).read(None, 5))
+    with pytest.raises(ConfigurationError, match="has no column 'no' for the key"):
+        next(connect(source, "items", "no", paging="offset").read(None, 5))
+
+
+def test_table_without_primary_key_needs_a_key(database_url: str, connect: Connect) -> None:
+    execute(database_url, "CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
+    with pytest.raises(ConfigurationError, match="has no primary key; name unique columns"):
+        next(connect(database_url, "t").read(None, 5))
+    assert ids(connect(database_url, "t", paging="offset").read(None, 5)) == [1]
+
+
+def test_arguments_that_do_not_fit() -> None:
+    url = "sqlite:///x.db"
+    for arguments, options, message in [
+        (("SELECT 1 AS a",), {}, "a query has no primary key"),
+        (("t",), {"paging": "pages"}, "is none of"),
+        (("t",), {"params": {"a": 1}}, "params are for"),
+        (("t", []), {}, "cannot be read"),
+        (("t", ["a", "a"]), {}, "names a column twice"),
+        (("t", [("a", "up")]), {}, "cannot be read"),
+        (("t", 3), {}, "cannot be read"),
+        (("t", ""), {}, "cannot be read"),
+    ]:
+        with pytest.raises(ConfigurationError, match=message):
+            SQLConnector(url, *arguments, **options)  # type: ignore[arg-type]
+
+
+def test_key_forms() -> None:
+    assert parse_key("id") == (KeyPart("id"),)
+    assert parse_key("-id") == (KeyPart("id", descending=True),)
+    assert parse_key(("a", "b")) == (KeyPart("a"), KeyPart("b"))
+    assert parse_key([("a", "DESC"), "-b", ("c", "asc")]) == (
+        KeyPart("a", descending=True),
+        KeyPart("b", descending=True),
+        KeyPart("c"),
+    )
+
+
+def test_parameters_of_a_query(source: str, connect: Connect) -> None:
+    text = "SELECT id, name FROM items WHERE price = :price AND name LIKE 'name%' AND name <> '\\:x' -- 100% sure\n ;"
+    connector = connect(source, text, "id", params={"price": 2})
+    assert ids(connector.read(None, 2)) == [2, 5, 8, 11, 14, 17, 20]
+    assert connector.count() == 7
+    with pytest.raises(ConfigurationError, match="no value for :price"):
+        next(connect(source, text, "id").read(None, 2))
+    with pytest.raises(ConfigurationError, match="values for unknown more"):
+        next(connect(source, text, "id", params={"price": 2, "more": 1}).read(None, 2))
+
+
+def test_query_with_common_table_expression(source: str, connect: Connect) -> None:
+    text = "WITH cheap AS (SELECT id, price FROM items WHERE price = 0) SELECT * FROM cheap"
+    assert ids(connect(source, text, "-id").read(None, 4)) == [18, 15, 12, 9, 6, 3]
+
+
+def test_query_with_two_columns_of_a_name(sqlite_url: str, connect: Connect) -> None:
+    make_items(sqlite_url)
+    connector = connect(sqlite_url, sa.select(sa.column("id"), sa.column("id")).select_from(sa.table("items")), "id")
+    with pytest.raises(ConfigurationError, match="several columns named id"):
+        next(connector.read(None, 2))
+
+
+@pytest.mark.parametrize("paging", ["keyset", "stream", "offset"])
+def test_select_and_table_of_sqlalchemy(source: str, connect: Connect, paging: Paging) -> None:
+    table = sa.Table("items", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))
+    assert ids(connect(source, table, paging=paging).read(None, 3)) == list(range(1, 21))
+    few = sa.select(table.c.name, (table.c.id * 2).label("twice")).where(
+        table.c.id.in_(sa.bindparam("some", expanding=True))
+    )
+    connector = connect(source, few, "-twice", params={"some": [3, 4, 5]}, paging=paging)
+    pages = list(connector.read(None, 2))
+    assert [row for page in pages for row in page.records] == [("name 5", 10), ("name 4", 8), ("name 3", 6)]
+    assert pages[0].columns == ("name", "twice")
+
+
+def explain(connector: SQLConnector, *, first: bool) -> str:
+    reader = connector._opened()
+    assert isinstance(reader, KeysetReader)
+    plan = reader._plan
+    engine = connector._database.engine
+    statement = plan.page_statement(first=first)
+    width = len(reader.key)
+    begin, end = (2_000, 10) if reader.key[0].descending else (10, 2_000)
+    values = plan.values(None if first else [begin] * width, [end] * width) | {"resumable_sync_limit": 10}
+    prefix = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(prefix + statement.text, statement.parameters(values)).all()
+    return "\n".join(str(tuple(row)) for row in rows)
+
+
+@pytest.mark.parametrize("key", ["id", "-id", ["a", "b"], ["-a", "-b"], ["a", "-b"], ["-a", "b"]], ids=str)
+@pytest.mark.parametrize("what", ["t", "SELECT * FROM t WHERE id IS NOT NULL"], ids=["table", "query"])
+def test_index_is_used(database_url: str, connect: Connect, key: Any, what: str) -> None:
+    rows = [(number, number // 3, number % 3, "x" * 100) for number in range(1, 6_001)]
+    execute(
+        database_url,
+        "CREATE TABLE t (id int NOT NULL PRIMARY KEY, a int NOT NULL, b int NOT NULL, payload varchar(200))",
+        "INSERT INTO t VALUES (?, ?, ?, ?)",
+        rows=rows,
+    )
+    execute(database_url, "CREATE UNIQUE INDEX by_a_b ON t (a, b)", "CREATE INDEX mixed ON t (a, b DESC)")
+    execute(database_url, "ANALYZE TABLE t" if kind_of(database_url) == "mysql" else "ANALYZE")
+    plan = explain(connect(database_url, what, key), first=False)
+    if kind_of(database_url) == "sqlite":
+        assert "SEARCH t USING" in plan
+        assert "SCAN" not in plan
+    elif kind_of(database_url) == "postgresql":
+        assert "Index Scan" in plan
+        assert "Seq Scan" not in plan
+    else:
+        assert "'range'" in plan
+        assert "filesort" not in plan
+
+
+def test_missing_sqlite_file_is_not_made(tmp_path: Path, connect: Connect) -> None:
+    path = tmp_path / "no.db"
+    for connector in (connect(f"sqlite:///{path}", "items"), connect(create_engine(f"sqlite:///{path}"), "items")):
+        for call in (connector.check, connector.count, connector.columns):
+            with pytest.raises(ConfigurationError, match=r"there is no SQLite file .*no\.db"):
+                call()
+    assert not path.exists()
+
+
+def test_pickles_if_made_from_a_url(source: str, connect: Connect) -> None:
+    connector = connect(source, "items")
+    page = next(connector.read(None, 6))
+    copy: SQLConnector = pickle.loads(pickle.dumps(connector))
+    with closing(copy):
+        assert ids(copy.read(page.cursor, 3)) == list(range(7, 21))
+        assert copy.fingerprint == connector.fingerprint
+    template = SQLQueryTemplate(source, "SELECT id FROM items ORDER BY id LIMIT :limit OFFSET :offset")
+    with closing(template), closing(pickle.loads(pickle.dumps(template))) as twin:
+        assert twin.fingerprint == template.fingerprint
+    engine = create_engine(source, poolclass=NullPool)
+    with pytest.raises(ConfigurationError, match="does not pickle; make it from a URL"):
+        pickle.dumps(connect(engine, "items"))
+
+
+def test_password_is_shown_nowhere(sqlite_url: str) -> None:
+    url = "postgresql+psycopg://me:s3cret@127.0.0.1:1/shop"
+    connector = SQLConnector(url, "SELECT 1 AS a", "a", params={})
+    template = SQLQueryTemplate(url, "SELECT 1 LIMIT :limit OFFSET :offset")
+    assert "s3cret" not in repr(connector) + repr(template) + repr(connector.fingerprint) + repr(template.fingerprint)
+    with pytest.raises(DBAPIError) as caught:
+        connector.count()
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigurationError) as refused:
+        SQLConnector("postgresql:/me:s3cret@host/", "t")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_fingerprint_names_what_changed(source: str, connect: Connect) -> None:
+    text = "SELECT id, name FROM items WHERE price > :least"
+    base = fingerprint_text(connect(source, text, "id", params={"least": 0}).fingerprint)
+
+    def changed(*arguments: Any, **options: Any) -> tuple[str, ...]:
+        return changed_parts(base, fingerprint_text(connect(source, *arguments, **options).fingerprint))
+
+    assert changed("SELECT id, name\n FROM items  WHERE price > :least", "id", params={"least": 0}) == ()
+    assert changed(text, "id", params={"least": 1}) == ("params",)
+    assert changed(text, "-id", params={"least": 0}) == ("key",)
+    assert changed(text, "id", params={"least": 0}, paging="stream") == ("paging",)
+    assert changed(text + " AND 1 = 1", "id", params={"least": 0}) == ("query",)
+    assert set(changed("items")) == {"columns", "params", "query", "table"}
+
+
+def test_fingerprint_of_a_table_knows_its_columns(source: str, connect: Connect) -> None:
+    before = fingerprint_text(connect(source, "items").fingerprint)
+    execute(source, "ALTER TABLE items ADD COLUMN extra int")
+    assert changed_parts(before, fingerprint_text(connect(source, "items").fingerprint)) == ("columns",)
+
+
+def test_cursor_of_another_paging_is_refused(source: str, connect: Connect) -> None:
+    with pytest.raises(CursorError, match=r"a cursor of the table 'items' is .*store\.delete"):
+        next(connect(source, "items").read([5], 3))
+    with pytest.raises(CursorError, match=r"is \[offset\]"):
+        next(connect(source, "items", paging="offset").read([[5], [20]], 3))
+
+
+def test_columns_of_a_table_and_of_a_query(source: str, connect: Connect) -> None:
+    id_, name, price = connect(source, "items").columns()
+    assert (id_.name, id_.primary_key, id_.nullable) == ("id", True, False)
+    assert isinstance(id_.type, sa.Integer)
+    assert (name.name, name.primary_key, name.nullable) == ("name", False, True)
+    assert isinstance(name.type, sa.String)
+    assert name.type.length == 20
+    assert isinstance(price.type, sa.Integer)
+    twice, text = connect(source, "SELECT id * 2 AS twice, name AS text FROM items", "twice").columns()
+    assert isinstance(twice.type, sa.Integer)
+    assert isinstance(text.type, sa.String)
+    assert twice.primary_key
+    assert not text.primary_key
+
+
+def open_connections(url: str) -> int:
+    count = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+    }[kind_of(url)]
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        return int(connection.exec_driver_sql(count).scalar_one())
+
+
+@pytest.mark.parametrize("end", ["close", "collect"])
+@pytest.mark.parametrize("paging", ["keyset", "stream"])
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_connections_close_with_the_connector(
+    new_database: Callable[[str], str], kind: str, paging: Paging, end: str
+) -> None:
+    url = new_database(kind)
+    make_items(url)
+    connector = SQLConnector(url, "items", paging=paging)
+    pages = connector.read(None, 5)
+    next(pages)
+    assert open_connections(url) == 1
+    pages.close()  # type: ignore[attr-defined]
+    if end == "close":
+        connector.close()
+    del connector, pages
+    gc.collect()
+    wait_for(lambda: open_connections(url) == 0)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+    pytest.fail("the condition did not come true")
+
+
+def test_no_transaction_stays_open_between_pages(postgres_url: str, connect: Connect) -> None:
+    make_items(postgres_url)
+    pages = connect(postgres_url, "items").read(None, 5)
+    next(pages)
+    with create_engine(postgres_url, poolclass=NullPool).connect() as connection:
+        states = connection.exec_driver_sql(
+            "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert [state for (state,) in states] == ["idle"]
+
+
+@pytest.mark.parametrize("paging", ["keyset", "stream"])
+def test_engine_of_the_caller_is_left_as_it_was(source: str, connect: Connect, paging: Paging) -> None:
+    engine = create_engine(source, pool_size=1, max_overflow=0)
+    try:
+        pages = connect(engine, "items", paging=paging).read(None, 5)
+        next(pages)
+        pages.close()  # type: ignore[attr-defined]
+        with engine.connect() as connection:
+            connection.exec_driver_sql("DELETE FROM items")
+            connection.rollback()
+            assert connection.exec_driver_sql("SELECT count(*) FROM items").scalar_one() == 20
+    finally:
+        engine.dispose()
+
+
+def test_stream_is_given_up_early_without_reading_the_rest(mariadb_url: str, connect: Connect) -> None:
+    execute(mariadb_url, "CREATE TABLE big AS SELECT seq AS id, REPEAT('x', 1000) AS payload FROM seq_1_to_200000")
+    execute(mariadb_url, "ALTER TABLE big ADD PRIMARY KEY (id)")
+    connector = connect(mariadb_url, "big", paging="stream")
+    pages = connector.read(None, 10)
+    assert ids([next(pages)]) == list(range(1, 11))
+    driver_bytes = open_connections(mariadb_url)
+    pages.close()  # type: ignore[attr-defined]
+    assert driver_bytes == 1
+    wait_for(lambda: open_connections(mariadb_url) == 0)
+    assert ids([next(connector.read([[199_990], [200_000]], 100))]) == list(range(199_991, 200_001))
+
+
+def test_errors_of_the_driver_carry_no_values(postgres_url: str, sqlite_url: str, connect: Connect) -> None:
+    execute(postgres_url, "CREATE TABLE t (id int PRIMARY KEY, at timestamp)", "INSERT INTO t VALUES (1, 'infinity')")
+    with pytest.raises(Exception, match="timestamp too large") as caught:
+        next(connect(postgres_url, "t").read(None, 5))
+    assert "infinity" not in str(caught.value)
+    query = "SELECT id, CAST(CAST('secret' || id AS text) AS int) AS n FROM t"
+    with pytest.raises(DBAPIError) as failed:
+        next(connect(postgres_url, query, "id").read(None, 5))
+    assert "secret" not in str(failed.value)
+    execute(
+        sqlite_url,
+        "CREATE TABLE t (id integer PRIMARY KEY, name text)",
+        "INSERT INTO t VALUES (1, CAST(X'616263FF' AS text))",
+    )
+    with pytest.raises(Exception, match="decode") as undecodable:
+        next(connect(sqlite_url, "t").read(None, 5))
+    assert "abc" not in str(undecodable.value)
+
+
+def test_offset_paging_goes_by_the_primary_key(source: str, connect: Connect) -> None:
+    connector = connect(source, "items", "-id", paging="offset")
+    pages = list(connector.read(None, 8))
+    assert ids(pages) == list(range(20, 0, -1))
+    assert [page.cursor for page in pages] == [[8], [16], [20]]
+    assert connector.cursor_at(20) == [20]
+    assert connector.cursor_at(21) is None
+
+
+TEMPLATE = "SELECT id, name FROM items WHERE price = :price ORDER BY id LIMIT :limit OFFSET :offset"
+
+
+def test_query_template(source: str) -> None:
+    counting = "SELECT count(*) FROM items WHERE price = :price"
+    with closing(SQLQueryTemplate(source, TEMPLATE, counting, params={"price": 1})) as template:
+        assert isinstance(template, Connector)
+        pages = list(template.read(None, 3))
+        assert ids(pages) == [1, 4, 7, 10, 13, 16, 19]
+        assert [page.cursor for page in pages] == [[3], [6], [7]]
+        assert pages[0].columns == ("id", "name")
+        assert template.count() == 7
+        assert ids(template.read(template.cursor_at(5), 3)) == [16, 19]
+        assert template.cursor_at(8) is None
+    with closing(SQLQueryTemplate(source, TEMPLATE, params={"price": 1})) as uncounted:
+        assert uncounted.count() is None
+
+
+@pytest.mark.parametrize(
+    ("query", "params", "message"),
+    [
+        ("SELECT 1", {}, "needs the parameters :limit and :offset"),
+        ("SELECT 1 LIMIT :limit", {}, "needs the parameters :limit and :offset"),
+        (TEMPLATE, {}, "no value for :price"),
+        (TEMPLATE, {"price": 1, "other": 2}, "values for unknown other"),
+        (TEMPLATE, {"price": 1, "limit": 2}, "values for unknown limit"),
+    ],
+)
+def test_query_template_that_cannot_work(query: str, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        SQLQueryTemplate("sqlite:///x.db", query, params=params)
