@@ -26,19 +26,19 @@ def _run(program: Program, *, deaths: int = 1, first: int = 1, every: int = 1) -
     return report
 
 
-@pytest.mark.parametrize(("first", "kind"), enumerate(KINDS, 1))
+@pytest.mark.parametrize(("first", "kind"), [(1, "sqlite"), (2, "postgresql"), (3, "mariadb")])
 def test_in_the_transaction_of_the_store(new_database: NewDatabase, kind: str, first: int) -> None:
     source, target = new_database(kind), new_database(kind)
     report = _run(Program(source=source, store=target, target=target), first=first, every=3)
     assert report.repeated == 0
-    assert report.deaths > 20
+    assert report.deaths >= 20
 
 
-@pytest.mark.parametrize(("first", "kind"), enumerate(KINDS, 1))
+@pytest.mark.parametrize(("first", "kind"), [(1, "sqlite"), (2, "postgresql"), (3, "mariadb")])
 def test_with_a_plain_callable(new_database: NewDatabase, kind: str, first: int) -> None:
     source, target = new_database(kind), new_database(kind)
     report = _run(Program(source=source, store=target, target=target, sink="plain"), first=first, every=5)
-    assert report.deaths > 10
+    assert report.deaths >= 10
     assert report.repeated > 0, "no process was killed between the sink's commit and the checkpoint"
 
 
@@ -47,7 +47,7 @@ def test_between_two_databases(new_database: NewDatabase, store: str, target: st
     program = Program(source=new_database(target), store=new_database(store), target=new_database(target), sink="own")
     report = _run(program, every=4)
     assert report.repeated == 0
-    assert report.deaths > 10
+    assert report.deaths >= 10
 
 
 @pytest.mark.crash

@@ -59,7 +59,8 @@ def _check_zombie(program: Program, zombie: SyncProcess) -> None:
 
 
 FREE = [Fault("transaction", 4, freeze_process), Fault("commit", 4, freeze_process, when="after")]
-# A process that is frozen inside a transaction keeps a SQLite file locked: it cannot be overtaken there.
+# A process that is frozen inside a transaction keeps a SQLite file locked: it cannot be overtaken there. A server ends
+# that transaction after ten seconds, which these tests wait for.
 INSIDE = [Fault("write", 2, freeze_process), Fault("write", 2, freeze_process, when="after")]
 INSIDE += [Fault("commit", 4, freeze_process), Fault("page", 3, freeze_process)]
 
@@ -68,13 +69,7 @@ def _name(value: object) -> str:
     return f"{value.when} {value.call}" if isinstance(value, Fault) else str(value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "fault"),
-    [(kind, fault) for kind in KINDS for fault in FREE + (INSIDE if kind != "sqlite" else [])],
-    ids=_name,
-)
-def test_in_the_transaction_of_the_store(new_database: NewDatabase, kind: str, fault: Fault) -> None:
-    program = _program(new_database, kind, kind, "store")
+def _overtake(program: Program, fault: Fault) -> None:
     with SyncProcesses() as processes:
         zombie = _frozen(processes, program, fault)
         ended = processes.start(program.make).wait(60)
@@ -82,6 +77,24 @@ def test_in_the_transaction_of_the_store(new_database: NewDatabase, kind: str, f
         assert (ended.how, ended.action, ended.status) == ("returned", "resume", "completed"), ended
         assert sorted(program.delivered()) == program.expected()
         _check_zombie(program, zombie)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", FREE, ids=_name)
+def test_frozen_between_transactions(new_database: NewDatabase, kind: str, fault: Fault) -> None:
+    _overtake(_program(new_database, kind, kind, "store"), fault)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_frozen_before_its_commit(new_database: NewDatabase, kind: str) -> None:
+    _overtake(_program(new_database, kind, kind, "store"), INSIDE[2])
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+@pytest.mark.parametrize("fault", INSIDE, ids=_name)
+def test_frozen_inside_a_transaction(new_database: NewDatabase, kind: str, fault: Fault) -> None:
+    _overtake(_program(new_database, kind, kind, "store"), fault)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,85 +1,71 @@
-"""The store suite, on the stores of the library. That it finds what it should is shown in test_store_suite_finds.py."""
+"""The store suite passes a correct store, and finds every mistake by a test that names it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from typing_extensions import override
 
-from resumable_sync import Job, Lease
-from resumable_sync.stores.memory import MemoryJobStore
-from resumable_sync.stores.single_worker import SingleWorkerJobStore
-from resumable_sync.stores.sql import SQLJobStore
-from resumable_sync.testing import JobStoreSuite, SingleWorkerSuite
+from resumable_sync import Lease, ResumableSyncError
+from resumable_sync.testing import JobStoreSuite
+from testing.tiny_store import TinyStore
+
+FOUND_BY = {
+    "a zombie may save": "a_zombie_changes_nothing[expired]",
+    "a zombie may renew": "a_zombie_changes_nothing[replaced]",
+    "a zombie may release": "a_zombie_changes_nothing[same owner]",
+    "replacing or free": "replacing_an_older_token_fails[released]",
+    "tokens repeat after delete": "tokens_never_repeat",
+    "ids ignore case": "ids_are_exact",
+    "ids ignore accents": "ids_are_exact",
+    "ids ignore trailing blanks": "ids_are_exact",
+    "acquire is not atomic": "of_many_threads_one_acquires[known=False]",
+    "same owner keeps its token": "the_same_owner_acquires_again",
+    "load shows expired leases": "an_expired_lease_is_free",
+    "an expired lease is lost": "a_lease_that_merely_ran_out_is_good",
+    "save does not tell of a stop": "a_stop_is_seen_at_the_next_save",
+    "a grant keeps the stop": "a_grant_clears_a_requested_stop[released]",
+    "a stop waits for a worker": "a_stop_without_a_worker_does_nothing[expired]",
+    "an error is cut off": "every_field_is_kept",
+    "tuples become lists": "every_cursor_is_kept[tuple]",
+    "save does not extend the lease": "a_lease_that_merely_ran_out_is_good",
+    "jobs are not ordered": "jobs_are_ordered_by_id",
+}
 
 
-class TestMemoryJobStore(JobStoreSuite):
+def _run(store: TinyStore, test: str) -> None:
+    name, _, parameter = test.rstrip("]").partition("[")
+    suite = JobStoreSuite()
+    method = getattr(suite, f"test_{name}")
+    wanted = method.__code__.co_varnames[1 : 1 + method.__code__.co_argcount - 1 + method.__code__.co_kwonlyargcount]
+    known, _, _ = parameter.rpartition("=")
+    fixtures = {"store": store, "make_store": lambda: store, "expire": store.pass_time}
+    arguments = {one: fixtures.get(one, False if known else parameter) for one in wanted}
+    method(**arguments)
+
+
+@pytest.mark.parametrize("test", sorted(set(FOUND_BY.values())))
+def test_a_correct_store_passes(test: str) -> None:
+    _run(TinyStore(), test)
+
+
+@pytest.mark.parametrize("bug", list(FOUND_BY))
+def test_a_mistake_is_found(bug: str) -> None:
+    try:
+        _run(TinyStore(bug), FOUND_BY[bug])
+    except (AssertionError, pytest.fail.Exception, ResumableSyncError):
+        return
+    pytest.fail(f"the suite did not find: {bug}")
+
+
+class TestTinyStore(JobStoreSuite):
     own_clock = False
 
     @pytest.fixture
-    def moment(self) -> list[datetime]:
-        return [datetime(2026, 1, 1, tzinfo=UTC)]
+    @override
+    def store(self) -> TinyStore:
+        return TinyStore()
 
     @pytest.fixture
     @override
-    def store(self, moment: list[datetime]) -> MemoryJobStore:
-        return MemoryJobStore(clock=lambda: moment[0])
-
-    @pytest.fixture
-    @override
-    def expire(self, moment: list[datetime]) -> Callable[[Lease], None]:
-        def pass_time(_: Lease) -> None:
-            moment[0] += timedelta(seconds=1)
-
-        return pass_time
-
-
-class TestSQLJobStore(JobStoreSuite):
-    must_pickle = True
-
-    @pytest.fixture
-    @override
-    def store(self, database_url: str) -> Iterator[SQLJobStore]:
-        with ExitStack() as stack:
-            store = SQLJobStore(database_url)
-            stack.callback(store.close)
-            yield store
-
-    @pytest.fixture
-    @override
-    def make_store(self, database_url: str) -> Iterator[Callable[[], SQLJobStore]]:
-        with ExitStack() as stack:
-
-            def make() -> SQLJobStore:
-                store = SQLJobStore(database_url)
-                stack.callback(store.close)
-                return store
-
-            yield make
-
-
-class _Table(SingleWorkerJobStore):
-    def __init__(self) -> None:
-        self.rows: dict[str, Any] = {}
-
-    @override
-    def load(self, job_id: str) -> Job | None:
-        row = self.rows.get(job_id)
-        return row and Job(id=job_id, status=row["status"], processed_records=row["processed_records"])
-
-    @override
-    def save(self, job: Job, lease: Lease) -> Any:
-        self.rows[job.id] = {"status": job.status.value, "processed_records": job.processed_records}
-
-    @override
-    def delete(self, job_id: str) -> None:
-        self.rows.pop(job_id, None)
-
-
-class TestSingleWorkerJobStore(SingleWorkerSuite):
-    @pytest.fixture
-    @override
-    def store(self) -> SingleWorkerJobStore:
-        return _Table()
+    def expire(self, store: TinyStore) -> Callable[[Lease], None]:
+        return store.pass_time

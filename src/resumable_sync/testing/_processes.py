@@ -263,43 +263,48 @@ class SyncProcesses:
 
 
 def serve(descriptor: int) -> None:
-    """Fork a child for every request that comes through a socket, until that is closed."""
+    """Fork a child for every request that comes through a socket, until that is closed; then end what still runs."""
+    children: set[int] = set()
     with socket.socket(fileno=descriptor) as requests:
         while True:
             header, descriptors, _, _ = socket.recv_fds(requests, _HEADER.size, 1)
-            _reap()
+            _reap(children)
             if not header:
-                return
+                break
             (pipe,) = descriptors
             (length,) = _HEADER.unpack(header)
             request = b""
             while len(request) < length:
                 request += requests.recv(length - len(request))
-            _fork(request, pipe, requests)
+            children |= _fork(request, pipe, requests)
             os.close(pipe)
+    for child in children:
+        # However the parent came to its end: even a frozen child must not stay.
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+def _reap(children: set[int]) -> None:
+    for child in list(children):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            children.remove(child)
 
 
-def _fork(request: bytes, pipe: int, requests: socket.socket) -> None:
+def _fork(request: bytes, pipe: int, requests: socket.socket) -> set[int]:
     try:
         make, at = pickle.loads(request)  # noqa: S301 - our own parent; what it imports is imported for all children
     except Exception:  # noqa: BLE001 - the parent sees that no child came
         traceback.print_exc()
-        return
-    if os.fork() == 0:
+        return set()
+    child = os.fork()
+    if child == 0:
         try:
             requests.close()
             _run(make, at, pipe)
         finally:
             # Not the way out of the server: its stack is not the child's to unwind.
             os._exit(0)
+    return {child}
 
 
 def _run(make: Callable[[], SyncParts], at: KillAtStep | None, pipe: int) -> None:
