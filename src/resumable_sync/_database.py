@@ -219,7 +219,8 @@ def database_identity(engine: Engine) -> str:
         return f"sqlite:memory:{id(engine.pool)}" if path is None else f"sqlite:{path}"
     host = url.host or ""
     family = "mysql" if is_mysql(engine.dialect) else url.get_backend_name()
-    return f"{family}://{'127.0.0.1' if host == 'localhost' else host}:{url.port or ''}/{url.database or ''}"
+    port = url.port or (3306 if family == "mysql" else 5432)
+    return f"{family}://{'127.0.0.1' if host == 'localhost' else host}:{port}/{url.database or ''}"
 
 
 def scrub(error: BaseException) -> BaseException:

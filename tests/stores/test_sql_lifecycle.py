@@ -311,7 +311,7 @@ def test_the_identity_of_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert identity("sqlite:///other.db") not in names
     assert identity("sqlite://") != identity("sqlite://")
     server = identity("postgresql://one:secret@localhost/db")
-    assert server == identity("postgresql+psycopg://two@127.0.0.1/db")
+    assert server == identity("postgresql+psycopg://two@127.0.0.1:5432/db")
     assert "secret" not in server
     assert server != identity("postgresql://localhost/other")
     assert identity("mysql://localhost/db") == identity("mariadb+pymysql://localhost/db")
