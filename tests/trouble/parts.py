@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, Table, create_engine, make_url, select, text
+from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, Table, create_engine, make_url, select
 from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
@@ -119,9 +119,3 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.002)
-
-
-def raw_row(url: str) -> Any:
-    """Give the stored row of the job as the database has it."""
-    with engine_of(url) as engine, engine.connect() as connection:
-        return connection.execute(text("SELECT * FROM resumable_sync_jobs")).mappings().one_or_none()
