@@ -156,9 +156,12 @@ def kill_randomly(
             over = False
             while not over:
                 child = processes.start(make)
-                if tally.deaths < kills and child.wait(chance.uniform(0, seconds)) is None:
+                killed = tally.deaths < kills and child.wait(chance.uniform(0, seconds)) is None
+                if killed:
                     child.kill()
                 ended = tally.ended(child)
+                if ended.how == "died" and not killed:
+                    judge.says("the process died by itself")
                 over = judge.died("at a random moment") if ended.how == "died" else judge.finished(ended)
     return tally.report(points=0)
 

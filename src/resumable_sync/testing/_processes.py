@@ -4,6 +4,7 @@ One clean interpreter imports everything once and then forks a child for every s
 opened a database, so that a child inherits nothing that could matter; each child connects on its own.
 """
 
+import itertools
 import os
 import pickle
 import select
@@ -101,12 +102,10 @@ class KillAtStep:
 
     def wrap(self, parts: SyncParts, send: Send) -> SyncParts:
         """Give the parts with every port wrapped, all counting together."""
-        count = 0
+        steps = itertools.count(1)
 
         def reach(call: str, when: str) -> None:
-            nonlocal count
-            count += 1  # only one thread gets to run `kill_process`, whatever two of them count
-            if count == self.step:
+            if next(steps) == self.step:  # one operation, so that threads count together
                 send(("step", f"{when} {call}"))
                 kill_process()
 
@@ -242,17 +241,18 @@ class SyncProcesses:
             at: Where the child kills itself; None: nowhere.
         """
         self._forget_ended()
+        request = pickle.dumps((make, at))
         ours, theirs = os.pipe()
         try:
-            request = pickle.dumps((make, at))
-            socket.send_fds(self._socket, [_HEADER.pack(len(request))], [theirs])
-            self._socket.sendall(request)
+            try:
+                socket.send_fds(self._socket, [_HEADER.pack(len(request))], [theirs])
+                self._socket.sendall(request)
+            finally:
+                os.close(theirs)  # while it is open here, the end of the child would not be seen
+            child = SyncProcess(ours)
         except BaseException:
             os.close(ours)
             raise
-        finally:
-            os.close(theirs)
-        child = SyncProcess(ours)
         self._children.append(child)
         return child
 
