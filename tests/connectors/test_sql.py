@@ -15,7 +15,6 @@ from sqlalchemy.pool import NullPool
 
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Page, changed_parts, fingerprint_text
-from resumable_sync._protocols import Connector
 from resumable_sync.connectors._keyset import KeyPart, parse_key
 from resumable_sync.connectors._readers import KeysetReader
 from resumable_sync.connectors.sql import Paging, SQLConnector, SQLQueryTemplate
@@ -457,36 +456,3 @@ def test_offset_paging_goes_by_the_primary_key(source: str, connect: Connect) ->
     assert [page.cursor for page in pages] == [[8], [16], [20]]
     assert connector.cursor_at(20) == [20]
     assert connector.cursor_at(21) is None
-
-
-TEMPLATE = "SELECT id, name FROM items WHERE price = :price ORDER BY id LIMIT :limit OFFSET :offset"
-
-
-def test_query_template(source: str) -> None:
-    counting = "SELECT count(*) FROM items WHERE price = :price"
-    with closing(SQLQueryTemplate(source, TEMPLATE, counting, params={"price": 1})) as template:
-        assert isinstance(template, Connector)
-        pages = list(template.read(None, 3))
-        assert ids(pages) == [1, 4, 7, 10, 13, 16, 19]
-        assert [page.cursor for page in pages] == [[3], [6], [7]]
-        assert pages[0].columns == ("id", "name")
-        assert template.count() == 7
-        assert ids(template.read(template.cursor_at(5), 3)) == [16, 19]
-        assert template.cursor_at(8) is None
-    with closing(SQLQueryTemplate(source, TEMPLATE, params={"price": 1})) as uncounted:
-        assert uncounted.count() is None
-
-
-@pytest.mark.parametrize(
-    ("query", "params", "message"),
-    [
-        ("SELECT 1", {}, "needs the parameters :limit and :offset"),
-        ("SELECT 1 LIMIT :limit", {}, "needs the parameters :limit and :offset"),
-        (TEMPLATE, {}, "no value for :price"),
-        (TEMPLATE, {"price": 1, "other": 2}, "values for unknown other"),
-        (TEMPLATE, {"price": 1, "limit": 2}, "values for unknown limit"),
-    ],
-)
-def test_query_template_that_cannot_work(query: str, params: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        SQLQueryTemplate("sqlite:///x.db", query, params=params)
