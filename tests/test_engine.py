@@ -1,5 +1,6 @@
 """The engine's behaviour, on a store in memory: what is delivered, what is saved, what the caller sees."""
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from resumable_sync import (
     plan_full_sync,
     run_full_sync,
 )
+from resumable_sync._options import Options, SyncOptions
 
 FAST = Retry(wait_initial=0.001, wait_max=0.002)
 
@@ -600,9 +602,16 @@ def test_bad_options_are_refused_before_anything_happens(
     assert list(store.jobs()) == []
 
 
+def test_defaults_are_written_alike_in_both_places() -> None:
+    parameters = inspect.signature(run_full_sync).parameters
+    assert {name: parameters[name].default for name in SyncOptions.__annotations__} == attrs.asdict(
+        Options(), recurse=False
+    )
+
+
 def test_an_unknown_option_is_a_type_error(store: MemoryJobStore) -> None:
     with pytest.raises(TypeError, match="batchsize"):
-        run_full_sync("j", Numbers(10), Target(), store=store, batchsize=3)  # type: ignore[call-arg]
+        plan_full_sync("j", Numbers(10), Target(), store=store, batchsize=3)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("job_id", ["", "x" * 256, "a\0b", "\ud800", 7, None])

@@ -1,7 +1,7 @@
 """The loop: read a page, write and save it in one transaction, tell the observers, go on."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 
@@ -9,8 +9,10 @@ from typing_extensions import TypeVar, Unpack
 
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Job, Plan, SyncResult
-from resumable_sync._options import SyncOptions, make_options
-from resumable_sync._protocols import Connector, JobStore, Sink
+from resumable_sync._options import OnRefused, SyncOptions, make_options
+from resumable_sync._protocols import Connector, JobStore, Observer, Sink
+from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
+from resumable_sync._retry import Retry
 from resumable_sync._session import Session
 from resumable_sync._sinks import as_sink
 from resumable_sync._validate import check_job_id
@@ -31,7 +33,23 @@ def run_full_sync(
     sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
     *,
     store: JobStore | None = None,
-    **options: Unpack[SyncOptions],
+    batch_size: int = 1_000,
+    count: bool = True,
+    if_completed: IfCompleted = "rerun",
+    if_held: IfHeld = "raise",
+    if_changed: IfChanged = "raise",
+    resume_within: float | None = None,
+    on_refused: OnRefused = "fail",
+    retry: Retry = Retry(),  # noqa: B008 - frozen
+    lease_ttl: float = 60.0,
+    prefetch: int = 1,
+    max_stalled_attempts: int = 5,
+    max_runtime: float | None = None,
+    max_records: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    stop_on_signals: bool = False,
+    throttle: Callable[[], float] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> SyncResult:
     """Copy everything a connector reads into a sink; called again after any death, go on exactly where it stopped.
 
@@ -76,6 +94,25 @@ def run_full_sync(
         StoreError: If the store cannot be read or written.
         Exception: What connector or sink raised, with a note saying how to resume.
     """
+    options = SyncOptions(
+        batch_size=batch_size,
+        count=count,
+        if_completed=if_completed,
+        if_held=if_held,
+        if_changed=if_changed,
+        resume_within=resume_within,
+        on_refused=on_refused,
+        retry=retry,
+        lease_ttl=lease_ttl,
+        prefetch=prefetch,
+        max_stalled_attempts=max_stalled_attempts,
+        max_runtime=max_runtime,
+        max_records=max_records,
+        should_stop=should_stop,
+        stop_on_signals=stop_on_signals,
+        throttle=throttle,
+        observers=observers,
+    )
     with _Run(job_id, connector, sink, store, options) as sync:
         for batch in sync:
             sync.deliver(batch)

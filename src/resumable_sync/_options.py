@@ -1,6 +1,6 @@
 """The options of a sync, checked before anything is read or written."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict, get_args
 
 import attrs
@@ -10,7 +10,7 @@ from resumable_sync._protocols import Observer
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry
 
-__all__ = ["Options", "SyncOptions", "make_options"]
+__all__ = ["OnRefused", "Options", "SyncOptions", "make_options"]
 
 OnRefused = Literal["fail", "dead_letter"]
 
@@ -34,7 +34,7 @@ class SyncOptions(TypedDict, total=False):
     should_stop: Callable[[], bool] | None
     stop_on_signals: bool
     throttle: Callable[[], float] | None
-    observers: Iterable[Observer]
+    observers: Sequence[Observer]
 
 
 @attrs.frozen(kw_only=True)
