@@ -15,7 +15,6 @@ from sqlalchemy.pool import NullPool
 
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Page, changed_parts, fingerprint_text
-from resumable_sync.connectors._keyset import KeyPart, parse_key
 from resumable_sync.connectors._readers import KeysetReader
 from resumable_sync.connectors.sql import Paging, SQLConnector, SQLQueryTemplate
 
@@ -186,17 +185,6 @@ def test_arguments_that_do_not_fit() -> None:
     ]:
         with pytest.raises(ConfigurationError, match=message):
             SQLConnector(url, *arguments, **options)  # type: ignore[arg-type]
-
-
-def test_key_forms() -> None:
-    assert parse_key("id") == (KeyPart("id"),)
-    assert parse_key("-id") == (KeyPart("id", descending=True),)
-    assert parse_key(("a", "b")) == (KeyPart("a"), KeyPart("b"))
-    assert parse_key([("a", "DESC"), "-b", ("c", "asc")]) == (
-        KeyPart("a", descending=True),
-        KeyPart("b", descending=True),
-        KeyPart("c"),
-    )
 
 
 def test_parameters_of_a_query(source: str, connect: Connect) -> None:

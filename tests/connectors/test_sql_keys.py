@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._errors import ConfigurationError
+from resumable_sync.connectors._keyset import KeyPart, parse_key
 from resumable_sync.connectors.sql import SQLConnector
 
 SIZES = (1, 2, 5, 1_000)
@@ -349,3 +350,14 @@ def test_key_of_several_columns(database_url: str, key: Sequence[Any]) -> None:
     expected = query(database_url, f"SELECT a, b, c FROM t ORDER BY {order}")
     assert_exact(partial(SQLConnector, database_url, "t", key), expected)
     assert_exact(partial(SQLConnector, database_url, "SELECT * FROM t", key, paging="stream"), expected)
+
+
+def test_key_forms() -> None:
+    assert parse_key("id") == (KeyPart("id"),)
+    assert parse_key("-id") == (KeyPart("id", descending=True),)
+    assert parse_key(("a", "b")) == (KeyPart("a"), KeyPart("b"))
+    assert parse_key([("a", "DESC"), "-b", ("c", "asc")]) == (
+        KeyPart("a", descending=True),
+        KeyPart("b", descending=True),
+        KeyPart("c"),
+    )
