@@ -8,7 +8,16 @@ import attrs
 
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._errors import ConfigurationError, StoreError
-from resumable_sync._model import Checkpoint, Guarantee, Job, JobStatus, Lease, fingerprint_text, new_run_id
+from resumable_sync._model import (
+    Checkpoint,
+    Guarantee,
+    Job,
+    JobStatus,
+    Lease,
+    changed_parts,
+    fingerprint_text,
+    new_run_id,
+)
 from resumable_sync._options import Options
 from resumable_sync._protocols import (
     CheckpointingSink,
@@ -126,7 +135,8 @@ def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: dat
         return attrs.evolve(
             begun, run=max(job.run, 1), run_id=job.run_id or new_run_id(), started_at=job.started_at or now
         )
-    fresh = decision.fresh_run or job.run_id is None
+    # A sink's own checkpoint goes by the run id, and one of another source must not be taken for this one's.
+    fresh = decision.fresh_run or job.run_id is None or bool(changed_parts(job.fingerprint, fingerprint))
     return attrs.evolve(
         begun,
         run=job.run + 1 if decision.fresh_run else max(job.run, 1),
