@@ -16,6 +16,9 @@ __all__ = ["PlacedPage", "read_pages"]
 RecordT = TypeVar("RecordT", default=Any)
 
 
+_END = object()  # not None, which a connector may yield by mistake
+
+
 class PlacedPage(NamedTuple, Generic[RecordT]):
     """A page, the cursor before it, and both cursors as stored."""
 
@@ -72,11 +75,11 @@ class _Source(Generic[RecordT]):
         if self._iterator is None:
             self._iterator = self._open()
         try:
-            page = next(self._iterator, None)
+            page: Any = next(self._iterator, _END)
         except BaseException:
             self.close()  # a generator that raised is finished; the next try reads anew at the last cursor
             raise
-        return None if page is None else self._place(page)
+        return None if page is _END else self._place(page)
 
     def close(self) -> None:
         iterator, self._iterator = self._iterator, None

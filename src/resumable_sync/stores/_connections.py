@@ -8,11 +8,12 @@ import weakref
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from resumable_sync._database import begin_write, is_mysql, scrub
-from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError, describe_error
+from resumable_sync._errors import StateCorruptError, StoreError, describe_error
+from resumable_sync.stores._guard import Guard
 
 __all__ = ["Connections", "Translated", "Working"]
 
@@ -22,11 +23,6 @@ MAX_IDLE_SECONDS = 86_400
 """... and never for longer than this."""
 
 _FOREIGN = (SQLAlchemyError, OverflowError, UnicodeError, TypeError)
-# What ends a transaction, or on MySQL commits the one that is open, written by hand. ROLLBACK TO is a savepoint's.
-_ENDS_TRANSACTION = re.compile(
-    r"\s*(?:COMMIT|END|ABORT|ROLLBACK(?!(?:\s+WORK|\s+TRANSACTION)?\s+TO\b)|START\s+TRANSACTION|BEGIN(?:\s+WORK)?\s*;?\s*$)\b",
-    re.IGNORECASE,
-)
 # What a process that was forked inherited: closing it would end connections that belong to its parent.
 _inherited: list[Any] = []
 
@@ -63,39 +59,6 @@ class Translated:
         raise StoreError(msg) from scrub(error)
 
 
-class _Guard:
-    """Stops whoever would end the transaction of a store's connection; only the store may.
-
-    Attributes:
-        active: Whether a transaction is in somebody's hands.
-        tripped: Whether somebody tried.
-        used: Whether a statement was sent in this transaction.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self.active = self.tripped = self.used = False
-        event.listen(connection, "commit", self._ending)
-        event.listen(connection, "rollback", self._ending)
-        event.listen(connection, "before_cursor_execute", self._executing)
-
-    def refuse(self) -> None:
-        self.tripped = True
-        msg = (
-            "the store's transaction was about to be committed or rolled back from within its block; leave that to the "
-            "store, and use connection.begin_nested() for a part that may fail"
-        )
-        raise ConfigurationError(msg)
-
-    def _ending(self, _connection: Connection) -> None:
-        if self.active:
-            self.refuse()
-
-    def _executing(self, _connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        self.used = True
-        if self.active and _ENDS_TRANSACTION.match(statement):
-            self.refuse()
-
-
 class Working:
     """A connection that a thread keeps from batch to batch, since getting one costs more than a checkpoint.
 
@@ -110,7 +73,7 @@ class Working:
         self.connection = _connect(engine)
         try:
             self._old_limit = _limit_idle(self.connection, idle_seconds)
-            self.guard = _Guard(self.connection)
+            self.guard = Guard(self.connection)
         except BaseException:
             self.connection.close()
             raise
@@ -120,7 +83,7 @@ class Working:
         """Begin a write transaction and guard it."""
         self.connection.begin()
         begin_write(self.connection)
-        self.guard.active, self.guard.tripped, self.guard.used = True, False, False
+        self.guard.begun()
 
     def commit(self) -> None:
         """Commit.
@@ -128,24 +91,9 @@ class Working:
         Raises:
             ConfigurationError: If the transaction was ended from within, or somebody tried.
         """
-        self.check()
+        self.guard.check(self.connection)
         self.guard.active = False
         self.connection.commit()
-
-    def check(self) -> None:
-        """See that the transaction is still the one that was begun.
-
-        Raises:
-            ConfigurationError: If it was ended, or somebody tried.
-        """
-        if self.guard.tripped:
-            self.guard.refuse()
-        if not _in_transaction(self.connection, used=self.guard.used):
-            msg = (
-                "the store's transaction was committed or rolled back through the driver's own connection, beside the "
-                "checkpoint; never do that in a sink"
-            )
-            raise ConfigurationError(msg)
 
     def rollback(self) -> None:
         """Roll back, whatever state the transaction is in; a connection that cannot is thrown away."""
@@ -161,7 +109,7 @@ class Working:
 
     def discard(self) -> None:
         """Close the connection for good, with whatever is open on it."""
-        self.guard.active = False
+        self.guard.remove()
         with contextlib.suppress(Exception):
             self.connection.invalidate()
         with contextlib.suppress(Exception):
@@ -169,6 +117,7 @@ class Working:
 
     def give_back(self) -> None:
         """Return the connection to the pool as it was."""
+        self.guard.remove()
         if self.connection.closed:
             return
         try:
@@ -313,16 +262,6 @@ def _connect(engine: Engine) -> Connection:
     except BaseException:
         connection.close()
         raise
-
-
-def _in_transaction(connection: Connection, *, used: bool) -> bool:
-    """Whether the driver's transaction is still open, where that can be told without asking the server."""
-    driver_connection: Any = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite":
-        return bool(driver_connection.in_transaction)
-    if connection.dialect.driver == "psycopg" and used:
-        return int(driver_connection.info.transaction_status) != 0
-    return True
 
 
 _LIMITS = {

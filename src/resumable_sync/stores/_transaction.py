@@ -65,7 +65,7 @@ class OwnTransaction:
             LeaseLostError: If the lease's token is not the newest.
         """
         working = self._open
-        working.check()
+        working.guard.check(working.connection)
         return self._save(working.connection, job, lease)
 
     @property
@@ -93,7 +93,7 @@ class OwnTransaction:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         working = self._working
         if working is None:
@@ -111,6 +111,8 @@ class OwnTransaction:
                 self._connections.give_back()
             self._working = None
             _open_databases.set(self._outer)
+        if working.guard.tripped and isinstance(error, Exception) and not isinstance(error, ConfigurationError):
+            working.guard.refuse()  # the driver's words for it say nothing
 
 
 class EnlistedTransaction:
