@@ -19,6 +19,16 @@ from servers import Server, ServerUnavailableError, mariadb_server, postgres_ser
 pytest.register_assert_rewrite("resumable_sync.testing")
 
 
+KILLS = {"crash", "trouble"}
+"""Folders of tests that take their time, and show nothing that differs from Python to Python."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in KILLS:
+            item.add_marker(pytest.mark.kills)
+
+
 def _start(server: Callable[[], AbstractContextManager[Server]], stack: ExitStack) -> Server:
     try:
         return stack.enter_context(server())
