@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
-HERE = Path(__file__).parent
 USER_CODE = [folder for folder in ("tests", "examples", "benchmarks") if Path(folder).is_dir()]
 
 nox.needs_version = ">=2025.2.9"
@@ -89,10 +89,17 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run all benchmarks, or those whose files are given."""
+    """Run all benchmarks, or those that are named: `nox -s bench -- checkpoint depth`; fails if a bound was missed."""
     install(session, "test")
-    for script in session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py")):
-        session.run("python", script, env={"PYTHONPATH": str(HERE / "tests")})
+    names = session.posargs or sorted(path.stem for path in Path("benchmarks").glob("[!_]*.py"))
+    missed = []
+    for name in names:
+        try:
+            session.run("python", "-m", f"benchmarks.{name}")
+        except CommandFailed:
+            missed.append(name)
+    if missed:
+        session.error(f"missed a bound: {', '.join(missed)}")
 
 
 @nox.session

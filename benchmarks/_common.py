@@ -1,5 +1,6 @@
-"""What the benchmarks share: rounds that alternate between the sides, ports that do nothing, and a table with bounds."""
+"""What the benchmarks share: rounds that alternate between sides, ports that do nothing, and a table with bounds."""
 
+import contextlib
 import gc
 import platform
 import statistics
@@ -15,7 +16,7 @@ from typing_extensions import override
 from resumable_sync import Batch, Page
 from resumable_sync._protocols import Connector
 
-__all__ = ["HERE", "Meter", "ReadyPages", "Report", "alternate", "nothing", "servers", "slowdown"]
+__all__ = ["HERE", "ReadyPages", "Report", "alternate", "nothing", "postgres_server", "servers", "slowdown"]
 
 T = TypeVar("T")
 
@@ -28,6 +29,26 @@ def servers() -> ModuleType:
     import servers as module
 
     return module
+
+
+@contextlib.contextmanager
+def postgres_server(*, durable: bool) -> Iterator[Any]:
+    """Give a PostgreSQL of our own; one of the tests' does not wait for the disk when it commits.
+
+    Args:
+        durable: Whether it does, as wherever data matters.
+    """
+    module = servers()
+
+    class Durable(module.PostgresServer):  # type: ignore[misc, name-defined]
+        def _command(self) -> list[str]:
+            return [*super()._command(), "-c", "fsync=on", "-c", "full_page_writes=on"]
+
+    server = Durable() if durable else module.PostgresServer()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def alternate(rounds: int, sides: Sequence[Callable[[], T]]) -> list[list[T]]:
@@ -51,29 +72,6 @@ def alternate(rounds: int, sides: Sequence[Callable[[], T]]) -> list[list[T]]:
 def slowdown(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Give the median of the ratios of the rounds."""
     return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
-
-
-class Meter:
-    """Measures what a loop does beside the caller's work: from the end of one call of `work` to the start of the next.
-
-    Attributes:
-        beside: Those times, in seconds.
-    """
-
-    def __init__(self) -> None:
-        self.beside: list[float] = []
-        self._ended: float | None = None
-
-    def work(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Do the caller's work for a batch."""
-        if self._ended is not None:
-            self.beside.append(time.perf_counter() - self._ended)
-        function(*arguments)
-        self._ended = time.perf_counter()
-
-    def median(self) -> float:
-        """Give the median; the first batches warm up."""
-        return statistics.median(self.beside[10:])
 
 
 class ReadyPages(Connector[Any], Generic[T]):

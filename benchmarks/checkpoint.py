@@ -1,32 +1,37 @@
 """What a checkpoint costs beside the caller's work, next to a loop written by hand.
 
-Both sides insert the same rows in the transaction that moves the checkpoint. What is measured is the time from the end of
-one insert to the start of the next: the checkpoint, the commit, and everything the engine does between two batches. The
-hand-written loop sends one UPDATE with a token condition and commits; on SQLite it only commits.
+Both sides insert the same rows in the transaction that moves the checkpoint. What is measured is everything else: the
+checkpoint, the commit, and what the engine does between two batches. The hand-written loop sends one UPDATE with a
+token condition and commits; on SQLite it only commits. The two take turns batch by batch, so that what else the machine
+does hits both.
 """
 
-import functools
+import contextlib
+import itertools
 import sqlite3
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks._common import ReadyPages, Report, postgres_server, servers
 from sqlalchemy import Connection, create_engine, event, make_url
+from typing_extensions import override
 
-from benchmarks._common import Meter, ReadyPages, Report, alternate, servers, slowdown
-from resumable_sync import Batch, run_full_sync, transactional
+from resumable_sync import Batch, Page, run_full_sync, transactional
 from resumable_sync.stores.sql import SQLJobStore
 
-BATCHES = 200
-ROUNDS = 9
+BATCHES = 1_000
+WARM_UP = 50
 ROWS = [(number, f"customer{number}@example.org", number * 7) for number in range(1_000)]
 TABLE = "CREATE TABLE orders (id INTEGER, customer VARCHAR(60), cents INTEGER)"
 CHECKPOINT = "CREATE TABLE checkpoint (id VARCHAR(60) PRIMARY KEY, token BIGINT, place BIGINT, records BIGINT)"
-MOVE = "UPDATE checkpoint SET place = %s, records = %s WHERE id = 'orders' AND token = %s"
+MOVE = "UPDATE checkpoint SET place = %s, records = %s WHERE id = 'orders' AND token = 1"
 
+Clock = Callable[[], float]
 Insert = Callable[[Any], object]
 """Writes `ROWS` on a connection of the driver."""
 
@@ -49,71 +54,112 @@ def insert_mariadb(connection: Any) -> None:
         cursor.executemany("INSERT INTO orders VALUES (%s, %s, %s)", ROWS)
 
 
-def library(url: str, insert: Insert, batches: int = BATCHES) -> float:
-    """Give the seconds per batch that the library takes beside the insert."""
-    meter = Meter()
-
-    def write(_batch: Batch[Any], connection: Connection) -> None:
-        meter.work(insert, connection.connection.driver_connection)
-
-    with SQLJobStore(url) as store:
-        store.delete("orders")
-        connector = ReadyPages(["record"], batches)
-        run_full_sync("orders", connector, transactional(write), store=store, prefetch=0)
-    return meter.median()
-
-
-def by_hand(connection: Any, insert: Insert) -> float:
-    """Give the seconds per batch that a loop takes beside the insert: an UPDATE and a commit."""
-    meter = Meter()
-    # psycopg prepares a statement that it sees for the fifth time, PyMySQL none.
-    with connection.cursor() as cursor:
-        for number in range(BATCHES):
-            meter.work(insert, connection)
-            cursor.execute(MOVE, (number, number * len(ROWS), 1))
-            assert cursor.rowcount == 1
-            connection.commit()
-    return meter.median()
-
-
-def bare_commit(path: Path) -> float:
-    """Give the seconds per batch that SQLite takes to commit, and to begin again."""
-    meter = Meter()
+def bare_commits(path: Path, clock: Clock) -> Iterator[float]:
+    """Insert and commit on SQLite, once for each time asked; gives the seconds it took beside the insert."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous=FULL")
-    for _ in range(BATCHES):
-        connection.execute("BEGIN IMMEDIATE")
-        meter.work(insert_sqlite, connection)
-        connection.execute("COMMIT")
-    connection.close()
-    return meter.median()
+    with contextlib.closing(connection):
+        while True:
+            begun = clock()
+            connection.execute("BEGIN IMMEDIATE")
+            seconds = clock() - begun
+            insert_sqlite(connection)
+            begun = clock()
+            connection.execute("COMMIT")
+            yield seconds + clock() - begun
 
 
-def fresh(run: Callable[[Path], float]) -> float:
-    """Run on a new SQLite file in WAL mode with the table in it, so that every round meets the same."""
+def checkpoints(connection: Any, insert: Insert) -> Iterator[float]:
+    """Insert, move the checkpoint and commit, as `bare_commits`, on a server."""
+    # psycopg prepares a statement that it sees for the fifth time, PyMySQL none.
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        for number in itertools.count():
+            insert(connection)
+            begun = time.perf_counter()
+            cursor.execute(MOVE, (number, number * len(ROWS)))
+            assert cursor.rowcount == 1
+            connection.commit()
+            yield time.perf_counter() - begun
+
+
+class Alternating(ReadyPages[str]):
+    """Lets the other side do a batch before each page, and measures both.
+
+    Args:
+        pages: How many batches.
+        other: Does a batch and gives its seconds.
+        insert: What the library's sink does.
+        clock: What to measure with.
+
+    Attributes:
+        ours: The seconds of the library beside the insert, batch by batch.
+        theirs: Those of the other side.
+    """
+
+    def __init__(self, pages: int, other: Iterator[float], insert: Insert, clock: Clock = time.perf_counter) -> None:
+        super().__init__(["record"], pages)
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+        self._other = other
+        self._insert = insert
+        self._clock = clock
+        self._aside = 0.0  # seconds since the page before that the engine is not to blame for
+
+    @override
+    def read(self, cursor: Any, batch_size: int) -> Iterator[Page[str]]:
+        for page in super().read(cursor, batch_size):
+            self.theirs.append(next(self._other))
+            begun = self._clock()
+            yield page
+            self.ours.append(self._clock() - begun - self._aside)
+
+    def write(self, _batch: Batch[Any], connection: Connection) -> None:
+        """Insert, as the sink."""
+        begun = self._clock()
+        self._insert(connection.connection.driver_connection)
+        self._aside = self._clock() - begun
+
+
+def compare(
+    url: str, insert: Insert, other: Iterator[float], clock: Clock = time.perf_counter
+) -> tuple[list[float], list[float]]:
+    """Give the seconds of both sides beside the insert, batch by batch."""
+    pages = Alternating(BATCHES, other, insert, clock)
+    with SQLJobStore(url) as store:
+        run_full_sync("orders", pages, transactional(pages.write), store=store, prefetch=0)
+    other.close()  # type: ignore[attr-defined]  # they are generators
+    return pages.ours[WARM_UP:], pages.theirs[WARM_UP:]
+
+
+def nothing_else() -> Iterator[float]:
+    """Give the other side that does nothing."""
+    yield from itertools.repeat(0.0)
+
+
+def sync(url_or_engine: Any, insert: Insert, batches: int) -> None:
+    """Run a sync of so many batches from the beginning."""
+    pages = Alternating(batches, nothing_else(), insert)
+    with SQLJobStore(url_or_engine) as store:
+        store.delete("traced")
+        run_full_sync("traced", pages, transactional(pages.write), store=store, prefetch=0)
+
+
+@contextlib.contextmanager
+def sqlite_file(name: str) -> Iterator[Path]:
+    """Give a SQLite file in WAL mode with the table in it."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "warehouse.db")
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(TABLE)
-        connection.close()
-        return run(path)
+        path = Path(folder, name)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(TABLE)
+        yield path
 
 
-def emptied(url: str, run: Callable[[], float]) -> float:
-    """Run on a server's database with the table empty."""
+def connect(url: str) -> Any:
+    """Make the tables on a server, and give a connection of its driver."""
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE TABLE orders")
-    engine.dispose()
-    return run()
-
-
-def prepare(url: str) -> Any:
-    """Make the tables on a server, and give a connection of the driver for the loop written by hand."""
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        for statement in (TABLE, CHECKPOINT, "INSERT INTO checkpoint VALUES ('orders', 1, 0, 0)"):
+        for statement in (TABLE, CHECKPOINT, "INSERT INTO checkpoint VALUES ('orders', 1, -1, 0)"):
             connection.exec_driver_sql(statement)
     engine.dispose()
     parsed = make_url(url)
@@ -122,23 +168,16 @@ def prepare(url: str) -> Any:
 
         return psycopg.connect(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
     import pymysql
-    from pymysql.constants.CLIENT import FOUND_ROWS
 
-    return pymysql.connect(
-        host=parsed.host,
-        port=parsed.port or 0,
-        user=parsed.username,
-        database=parsed.database,
-        charset="utf8mb4",
-        client_flag=FOUND_ROWS,  # else an UPDATE that changes nothing has no rowcount
-    )
+    return pymysql.connect(host=parsed.host, port=parsed.port or 0, user=parsed.username, database=parsed.database)
 
 
 def per_batch(trace: Callable[[int], Iterable[str]]) -> tuple[int, int]:
     """Count statements and commits per batch, without the caller's inserts.
 
     Args:
-        trace: Gives all statements of a sync of so many batches; what one of 150 sends more than one of 50 is the batches'.
+        trace: Gives all statements of a sync of so many batches; what one of 150 sends more than one of 50 is the
+            batches' own.
     """
     counts = []
     for batches in (50, 150):
@@ -156,27 +195,22 @@ def trace_sqlite(batches: int) -> list[str]:
     def trace(connection: Any, _record: Any) -> None:
         connection.set_trace_callback(statements.append)
 
-    def run(path: Path) -> float:
+    with sqlite_file("traced.db") as path:
         engine = create_engine(f"sqlite:///{path}")
         event.listen(engine, "connect", trace)
-        store = SQLJobStore(engine)
-        write = transactional(lambda _batch, _connection: None)
-        run_full_sync("orders", ReadyPages(["record"], batches), write, store=store, prefetch=0)
+        sync(engine, insert_sqlite, batches)
         engine.dispose()
-        return 0.0
-
-    fresh(run)
     return statements
 
 
 def trace_postgres(server: Any, url: str, batches: int) -> list[str]:
     """Give the statements that PostgreSQL logged."""
-    server.execute(f"ALTER DATABASE {make_url(url).database} SET log_statement = 'all'")
+    database = make_url(url).database
+    server.execute(f"ALTER DATABASE {database} SET log_statement = 'all'")
     before = len(server.log())
-    library(url, insert_postgres, batches)
-    server.execute(f"ALTER DATABASE {make_url(url).database} RESET log_statement")
-    lines = server.log()[before:].splitlines()
-    logged = (line.partition("LOG:")[2].strip() for line in lines)
+    sync(url, insert_postgres, batches)
+    server.execute(f"ALTER DATABASE {database} RESET log_statement")
+    logged = (line.partition("LOG:")[2].strip() for line in server.log()[before:].splitlines())
     return [text.partition(": ")[2] for text in logged if text.startswith(("statement:", "execute "))]
 
 
@@ -185,12 +219,10 @@ def trace_mariadb(server: Any, url: str, batches: int) -> list[str]:
     server.execute("SET GLOBAL log_output = 'TABLE'")
     server.execute("TRUNCATE TABLE mysql.general_log")
     server.execute("SET GLOBAL general_log = 1")
-    library(url, insert_mariadb, batches)
+    sync(url, insert_mariadb, batches)
     server.execute("SET GLOBAL general_log = 0")
-    return [
-        str(argument)
-        for (argument,) in server.execute("SELECT argument FROM mysql.general_log WHERE command_type = 'Query'")
-    ]
+    rows = server.execute("SELECT argument FROM mysql.general_log WHERE command_type = 'Query'")
+    return [argument if isinstance(argument, str) else bytes(argument).decode() for (argument,) in rows]
 
 
 def milliseconds(times: list[float]) -> str:
@@ -200,33 +232,38 @@ def milliseconds(times: list[float]) -> str:
 
 def main() -> int:
     """Measure and print."""
-    costs = Report("Checkpoint beside the caller's insert of 1,000 rows, per batch", "library", "by hand")
-    counts = Report("Statements per batch beside the caller's insert", "commits")
+    costs = Report("A checkpoint beside the insert of 1,000 rows", "library", "by hand")
+    counts = Report("Statements per batch beside the insert and the commit", "commits")
 
-    def count(name: str, trace: Callable[[int], Iterable[str]], statements: int | None = 2) -> None:
-        sent, commits = per_batch(trace)
-        counts.add(name, str(commits), figure=sent + max(0, commits - 1) * 100, form="{:.0f}", bound=statements)
+    def count(name: str, trace: Callable[[int], Iterable[str]]) -> None:
+        statements, commits = per_batch(trace)
+        counts.add(name, str(commits), figure=statements, form="{:.0f}", bound=2 if commits == 1 else 0)
 
-    ours, bare = alternate(
-        ROUNDS, [lambda: fresh(lambda path: library(f"sqlite:///{path}", insert_sqlite)), lambda: fresh(bare_commit)]
-    )
-    beyond = statistics.median(our - their for our, their in zip(ours, bare, strict=True)) * 1000
-    costs.add("SQLite, beyond a bare commit", milliseconds(ours), milliseconds(bare), figure=beyond, form="{:.3f} ms", bound=0.5)
-    count("SQLite", trace_sqlite)
-    for name, serve, insert, trace, bound in (
-        ("PostgreSQL", servers().postgres_server, insert_postgres, trace_postgres, 1.3),
-        ("MariaDB", servers().mariadb_server, insert_mariadb, trace_mariadb, None),
+    def compare_server(name: str, server: Any, insert: Insert, bound: float | None) -> str:
+        url: str = server.create_database()
+        ours, theirs = compare(url, insert, checkpoints(connect(url), insert))
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        costs.add(name, milliseconds(ours), milliseconds(theirs), figure=ratio, form="{:.2f} x", bound=bound)
+        return url
+
+    for name, clock, bound in (
+        ("SQLite, beyond a bare commit", time.perf_counter, 0.5),
+        ("of it CPU", time.thread_time, None),
     ):
-        with serve(own=True) as server:
-            url = server.create_database()
-            connection = prepare(url)
-            sides = [functools.partial(library, url, insert), functools.partial(by_hand, connection, insert)]
-            ours, theirs = alternate(ROUNDS, [functools.partial(emptied, url, side) for side in sides])
-            costs.add(
-                name, milliseconds(ours), milliseconds(theirs), figure=slowdown(ours, theirs), form="{:.2f} x", bound=bound
-            )
-            count(name, functools.partial(trace, server, url))
-            connection.close()
+        with sqlite_file("ours.db") as path, sqlite_file("theirs.db") as other:
+            ours, theirs = compare(f"sqlite:///{path}", insert_sqlite, bare_commits(other, clock), clock)
+        beyond = statistics.median(our - their for our, their in zip(ours, theirs, strict=True)) * 1000
+        times = milliseconds(ours), milliseconds(theirs)
+        costs.add(name, *times, figure=beyond, form="{:.3f} ms", bound=bound)
+    count("SQLite", trace_sqlite)
+    with postgres_server(durable=True) as server:
+        compare_server("PostgreSQL", server, insert_postgres, 1.3)
+    with postgres_server(durable=False) as server:
+        url = compare_server("PostgreSQL, fsync=off", server, insert_postgres, None)
+        count("PostgreSQL", lambda batches: trace_postgres(server, url, batches))
+    with servers().mariadb_server(own=True) as server:
+        url = compare_server("MariaDB, no fsync", server, insert_mariadb, None)
+        count("MariaDB", lambda batches: trace_mariadb(server, url, batches))
     return costs.finish() | counts.finish()
 
 

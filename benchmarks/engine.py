@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks._common import ReadyPages, Report, alternate, nothing
+
 from resumable_sync import run_full_sync
 from resumable_sync.stores.memory import MemoryJobStore
 

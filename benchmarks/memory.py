@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks._common import HERE, Report, servers
 from sqlalchemy import create_engine
 
-from benchmarks._common import HERE, Report, servers
 from resumable_sync import run_full_sync
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.sql import SQLSink
@@ -31,7 +31,7 @@ def peak_megabytes() -> float:
     return int(line.split()[1]) / 1024
 
 
-def child(source: str, target: str) -> None:
+def child(source: str, target: str) -> int:
     """Sync, and print the peaks after the imports and at the end."""
     if source.startswith("postgresql"):
         import psycopg  # noqa: F401 - it counts as an import
@@ -41,6 +41,7 @@ def child(source: str, target: str) -> None:
         result = run_full_sync("orders", SQLConnector(source, "orders"), SQLSink("orders", mode="append"), store=store)
     assert result.records == ROWS
     print(imports, peak_megabytes())
+    return 0
 
 
 @contextlib.contextmanager
@@ -78,11 +79,9 @@ def main() -> int:
             command = [sys.executable, "-m", "benchmarks.memory", *urls]
             output = subprocess.run(command, check=True, cwd=HERE.parent, stdout=subprocess.PIPE, text=True).stdout
         imports, peak = map(float, output.split())
-        report.add(
-            name, f"{imports:.0f} MB", f"{peak:.0f} MB", figure=peak - imports, form="{:.0f} MB", bound=BOUND
-        )
+        report.add(name, f"{imports:.0f} MB", f"{peak:.0f} MB", figure=peak - imports, form="{:.0f} MB", bound=BOUND)
     return report.finish()
 
 
 if __name__ == "__main__":
-    sys.exit(child(sys.argv[1], sys.argv[2]) if len(sys.argv) > 1 else main())
+    sys.exit(main() if len(sys.argv) == 1 else child(*sys.argv[1:]))

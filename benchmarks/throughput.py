@@ -1,0 +1,153 @@
+"""Rows per second of a copy, next to loops written by hand: page by key, write, move a checkpoint, commit.
+
+The library's side is the README's: SQLConnector to SQLSink in the store's transaction, with all its checks.
+"""
+
+import contextlib
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import Report, alternate, postgres_server, slowdown
+from sqlalchemy import create_engine, make_url
+
+from resumable_sync import run_full_sync
+from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.sql import SQLJobStore
+
+ROWS = 300_000
+ROUNDS = 5
+BATCH_SIZES = (1_000, 10_000)
+COLUMNS = (
+    "(id BIGINT, customer VARCHAR(60) NOT NULL, status VARCHAR(10) NOT NULL, cents BIGINT NOT NULL,"
+    " ordered_at VARCHAR(20) NOT NULL, note VARCHAR(60))"
+)
+SOURCE = COLUMNS.replace("id BIGINT", "id BIGINT PRIMARY KEY").replace("BIGINT P", "INTEGER P")
+VALUES = "i * 3, 'customer' || i % 20000 || '@example.org', 'paid', i, '2026-01-31T12:00:00', 'leave at the door'"
+CHECKPOINT = "CREATE TABLE checkpoint (id VARCHAR(60) PRIMARY KEY, token BIGINT, place BIGINT, records BIGINT)"
+
+
+def sqlite_by_hand(source: Path, target: Path, size: int) -> None:
+    """Copy with sqlite3 alone."""
+    with contextlib.closing(sqlite3.connect(source)) as read, contextlib.closing(sqlite3.connect(target)) as write:
+        write.execute("PRAGMA synchronous=FULL")
+        place = -1
+        while rows := read.execute("SELECT * FROM orders WHERE id > ? ORDER BY id LIMIT ?", (place, size)).fetchall():
+            place = rows[-1][0]
+            write.executemany("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?)", rows)
+            moved = write.execute(
+                "UPDATE checkpoint SET place = ?, records = records + ? WHERE id = 'orders' AND token = 1",
+                (place, len(rows)),
+            )
+            assert moved.rowcount == 1
+            write.commit()
+
+
+def postgres_by_hand(source: str, target: str, size: int) -> None:
+    """Copy with psycopg alone."""
+    import psycopg
+
+    with psycopg.connect(source, autocommit=True) as read, psycopg.connect(target) as write:
+        place = -1
+        query = "SELECT * FROM orders WHERE id > %s ORDER BY id LIMIT %s"
+        while rows := read.execute(query, (place, size)).fetchall():
+            place = rows[-1][0]
+            with write.cursor() as cursor:
+                with cursor.copy("COPY orders FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+                cursor.execute(
+                    "UPDATE checkpoint SET place = %s, records = records + %s WHERE id = 'orders' AND token = 1",
+                    (place, len(rows)),
+                )
+                assert cursor.rowcount == 1
+            write.commit()
+
+
+def library(source: str, target: str, size: int) -> None:
+    """Copy with the library."""
+    with SQLJobStore(target) as store, contextlib.closing(SQLConnector(source, "orders")) as connector:
+        store.delete("orders")
+        result = run_full_sync("orders", connector, SQLSink("orders", mode="append"), store=store, batch_size=size)
+    assert result.records == ROWS
+
+
+def into_empty(url: str, copy: Callable[[], None]) -> float:
+    """Copy into an empty target; give the seconds."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in (
+            "DROP TABLE IF EXISTS orders",
+            "DROP TABLE IF EXISTS checkpoint",
+            f"CREATE TABLE orders {COLUMNS}",
+            CHECKPOINT,
+            "INSERT INTO checkpoint VALUES ('orders', 1, 0, 0)",
+        ):
+            connection.exec_driver_sql(statement)
+    begun = time.perf_counter()
+    copy()
+    seconds = time.perf_counter() - begun
+    with engine.begin() as connection:
+        (count,) = connection.exec_driver_sql("SELECT count(*) FROM orders").one()
+    assert count == ROWS
+    engine.dispose()
+    return seconds
+
+
+def measure(
+    report: Report, name: str, urls: tuple[str, str], by_hand: Callable[[Any, Any, int], None], places: Sequence[Any]
+) -> None:
+    """Measure one pair of databases."""
+    for size in BATCH_SIZES:
+        copies = partial(library, *urls, size), partial(by_hand, places[0], places[1], size)
+        ours, theirs = alternate(ROUNDS, [partial(into_empty, urls[1], copy) for copy in copies])
+        cells = (f"{ROWS / statistics.median(times):,.0f}" for times in (ours, theirs))
+        report.add(f"{name}, batches of {size:,}", *cells, figure=1 / slowdown(ours, theirs), form="{:.2f} x")
+
+
+def measure_sqlite(report: Report) -> None:
+    """Measure SQLite to SQLite, both in WAL mode."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source.db"), Path(folder, "target.db")
+        numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})"
+        for path in (source, target):
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        with contextlib.closing(sqlite3.connect(source)) as connection, connection:
+            connection.execute(f"CREATE TABLE orders {SOURCE}")
+            connection.execute(f"INSERT INTO orders {numbers} SELECT {VALUES} FROM n")
+        urls = f"sqlite:///{source}", f"sqlite:///{target}"
+        measure(report, "SQLite to SQLite", urls, sqlite_by_hand, (source, target))
+
+
+def measure_postgres(report: Report) -> None:
+    """Measure PostgreSQL to PostgreSQL, both in one server."""
+    with postgres_server(durable=True) as server:
+        urls = server.create_database(), server.create_database()
+        engine = create_engine(urls[0])
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE TABLE orders {SOURCE}")
+            values = VALUES.replace("%", "%%")
+            connection.exec_driver_sql(f"INSERT INTO orders SELECT {values} FROM generate_series(1, {ROWS}) AS i")
+        engine.dispose()
+        places = [make_url(url).set(drivername="postgresql").render_as_string(hide_password=False) for url in urls]
+        measure(report, "PostgreSQL to PostgreSQL", urls, postgres_by_hand, places)
+
+
+def main() -> int:
+    """Measure and print."""
+    report = Report(f"Rows per second of a copy of {ROWS:,} rows", "library", "by hand")
+    measure_sqlite(report)
+    measure_postgres(report)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
