@@ -188,6 +188,7 @@ class Session(Generic[RecordT]):
             try:
                 with self._stop.lifted():
                     if self._pages is not None:
+                        self._stop.end_pauses()
                         self._pages.close()
                     if error is None:
                         self._end()
@@ -362,7 +363,8 @@ class Session(Generic[RecordT]):
         """Save how the attempt ended, unless somebody else owns the job now.
 
         Returns:
-            The failure, or what stood against saving that it was only a stop: there is no result then.
+            The failure; or that the lease is lost, which is why a zombie's writes fail in whatever way; or what stood
+            against saving that it was only a stop: there is no result then.
         """
         self._annotate(failure)
         if isinstance(failure, LeaseLostError):
@@ -377,7 +379,9 @@ class Session(Generic[RecordT]):
             self._checkpoints.save(self._ended(status, describe_error(failure) if failed else None))
         except Exception as error:  # noqa: BLE001 - the caller must see the first error; the next start finds out
             logger.warning("job %r: how it ended could not be saved: %s", self._job_id, describe_error(error))
-            if isinstance(failure, StopRequested) and not self._stop.interrupt:
+            lost = isinstance(error, LeaseLostError) and failed
+            if lost or (isinstance(failure, StopRequested) and not self._stop.interrupt):
+                error.__cause__ = failure
                 self._annotate(error)
                 return error
         return failure

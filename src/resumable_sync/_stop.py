@@ -12,11 +12,13 @@ from resumable_sync._errors import ConfigurationError
 __all__ = ["Shield", "SignalHandlers", "Stop"]
 
 POLL_SECONDS = 0.1
-"""How often `should_stop` is asked while waiting."""
+"""How often a wait looks whether something asked to stop."""
 
 
 class Stop:
     """The wish to stop after the batch in hand; the first reason given stays.
+
+    There is no lock and no event in it: a signal handler may have interrupted whoever holds the lock.
 
     Attributes:
         reason: Why, or None as long as nothing asked.
@@ -29,7 +31,7 @@ class Stop:
         self._should_stop = should_stop
         self._max_runtime = max_runtime
         self._deadline = None if max_runtime is None else time.monotonic() + max_runtime
-        self._event = threading.Event()
+        self._pausing = True
         self._shielded = False
         self._held: BaseException | None = None
 
@@ -37,7 +39,10 @@ class Stop:
         """Ask to stop."""
         if self.reason is None:
             self.reason = reason
-        self._event.set()
+
+    def end_pauses(self) -> None:
+        """End the pauses of other threads, those to come too."""
+        self._pausing = False
 
     def check(self) -> bool:
         """Whether something asked to stop; asks `should_stop` and the clock too."""
@@ -56,7 +61,7 @@ class Stop:
                 left = end - time.monotonic()
                 if left <= 0:
                     return False
-                self._event.wait(min(left, POLL_SECONDS))
+                time.sleep(min(left, POLL_SECONDS))
         return True
 
     def sit_out(self, seconds: float) -> bool:
@@ -66,8 +71,14 @@ class Stop:
         return False
 
     def pause(self, seconds: float) -> bool:
-        """Wait in a thread that must not call `should_stop`; True if something asked to stop."""
-        return self._event.wait(seconds)
+        """Wait in a thread that must not call `should_stop`; True if something asked to stop, or pauses ended."""
+        end = time.monotonic() + seconds
+        while self._pausing and self.reason is None:
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, POLL_SECONDS))
+        return True
 
     def shield(self) -> "Shield":
         """Give a block that a second signal does not cut in two: it strikes at the block's end.
@@ -160,7 +171,4 @@ class SignalHandlers:
             self._stop.strike(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
             return
         self._stop.interrupt = not self._stop_on_signals
-        if self._stop.reason is None:
-            self._stop.request(name)
-        else:
-            self._stop.reason = name  # asked for before; the next signal shall strike
+        self._stop.reason = name  # even if something else asked before: the next signal shall strike

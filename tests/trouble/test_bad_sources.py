@@ -1,22 +1,29 @@
 """Bad input on real databases: a clear error or it works, and nothing is lost."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import pytest
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
+from typing_extensions import override
 
 from resumable_sync import (
     Batch,
     ConfigurationError,
     CursorError,
+    Event,
     JobStatus,
     Page,
     ResumableSyncError,
+    TransientError,
+    TryFailed,
     plan_full_sync,
     run_full_sync,
+    transactional,
 )
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.stores.sql import SQLJobStore
@@ -116,7 +123,7 @@ def test_an_unknown_table_or_key_is_a_clear_error(url: str, store: SQLJobStore, 
         connection.exec_driver_sql("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
         connection.execute(text("INSERT INTO numbers VALUES (:n)"), [{"n": number} for number in range(TOTAL)])
 
-    @transactional_rows
+    @transactional
     def sink(batch: Batch[Any], connection: Connection) -> None:
         connection.execute(TARGET.insert(), batch.dicts())
 
@@ -127,12 +134,6 @@ def test_an_unknown_table_or_key_is_a_clear_error(url: str, store: SQLJobStore, 
     result = run_full_sync(JOB_ID, SQLConnector(url, "numbers"), sink, store=store, batch_size=10, if_changed="resume")
     assert (result.status, result.records) == ("completed", TOTAL)
     check_exact(url, TOTAL)
-
-
-def transactional_rows(function: Callable[[Batch[Any], Connection], None]) -> Any:
-    from resumable_sync import transactional
-
-    return transactional(function)
 
 
 def driver(connection: Connection) -> Any:
@@ -171,14 +172,11 @@ WAYS: dict[str, Callable[[Connection], object]] = {
 class Ending:
     """Ends the transaction it writes in, in the third batch."""
 
-    transactional: ClassVar[bool] = True
-    idempotent: ClassVar[bool] = False
-    act: Callable[[Any], object]
+    act: Callable[[Connection], object]
     early: bool
     swallowing: bool
 
-    def write(self, batch: Batch[int], connection: Connection | None) -> None:
-        assert connection is not None
+    def __call__(self, batch: Batch[int], connection: Connection) -> None:
         rows = [{"number": number} for number in batch.records]
         connection.execute(TARGET.insert(), rows[:5])
         if not self.early:
@@ -202,7 +200,9 @@ def test_a_sink_that_ends_the_transaction_is_stopped(url: str, store: SQLJobStor
         for swallowing in (False, True):
             empty_target(url)
             with pytest.raises((ResumableSyncError, SQLAlchemyError)) as caught:
-                run_full_sync(JOB_ID, Numbers(TOTAL), Ending(act, early, swallowing), store=store, batch_size=10)
+                run_full_sync(
+                    JOB_ID, Numbers(TOTAL), transactional(Ending(act, early, swallowing)), store=store, batch_size=10
+                )
             gone = way in {"close", "invalidate"}
             assert gone or isinstance(caught.value, ConfigurationError), (way, caught.value)
             job = store.load(JOB_ID)
@@ -213,16 +213,15 @@ def test_a_sink_that_ends_the_transaction_is_stopped(url: str, store: SQLJobStor
 
 
 def test_a_savepoint_is_not_the_transaction(url: str, store: SQLJobStore) -> None:
-    class Saving(Insert):
-        def write(self, batch: Batch[int], connection: Connection | None) -> None:
-            assert connection is not None
-            with connection.begin_nested():
-                super().write(batch, connection)
-            undone = connection.begin_nested()
-            connection.execute(TARGET.insert(), [{"number": -1}])
-            undone.rollback()
+    @transactional
+    def sink(batch: Batch[int], connection: Connection) -> None:
+        with connection.begin_nested():
+            Insert().write(batch, connection)
+        undone = connection.begin_nested()
+        connection.execute(TARGET.insert(), [{"number": -1}])
+        undone.rollback()
 
-    result = run_full_sync(JOB_ID, Numbers(TOTAL), Saving(), store=store, batch_size=10)
+    result = run_full_sync(JOB_ID, Numbers(TOTAL), sink, store=store, batch_size=10)
     assert result.status == "completed"
     check_exact(url, TOTAL)
 
@@ -272,6 +271,30 @@ def test_a_bad_page_costs_nothing_that_came_before(url: str, store: SQLJobStore,
     assert (job.status, job.processed_records, job.cursor, job.lease) == (JobStatus.FAILED, 2, [2], None)
     run_full_sync(JOB_ID, Numbers(TOTAL), Insert(), store=store, batch_size=10)
     check_exact(url, TOTAL)
+
+
+def test_a_failure_does_not_wait_for_a_reader_that_waits(sqlite_url: str) -> None:
+    class Limited(Numbers):
+        @override
+        def fetch(self, offset: int, limit: int) -> list[int]:
+            if offset >= 10:
+                raise TransientError("too many requests", retry_after=50.0)
+            return super().fetch(offset, limit)
+
+    waiting = threading.Event()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, TryFailed):
+            waiting.set()
+
+    def sink(_batch: Batch[int]) -> None:
+        waiting.wait(20)
+        raise ValueError("no")
+
+    began = time.monotonic()
+    with SQLJobStore(sqlite_url) as store, pytest.raises(ValueError, match="no"):
+        run_full_sync(JOB_ID, Limited(TOTAL), sink, store=store, batch_size=10, observers=[observe])
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("size", [0, -1, True, "10", 1.5, None], ids=repr)

@@ -1,7 +1,6 @@
 """The heartbeat, where the lease changes hands while it is on its way."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,7 +42,7 @@ class Watched(SQLJobStore):
 
 
 @pytest.fixture
-def url(sqlite_url: str) -> Iterator[str]:
+def url(sqlite_url: str) -> str:
     make_target(sqlite_url)
     return sqlite_url
 

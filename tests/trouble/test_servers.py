@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
+from typing_extensions import override
 
 from resumable_sync import Batch, JobStatus, LeaseLostError, ResumableSyncError, Retry, run_full_sync
 from resumable_sync.stores.sql import SQLJobStore
@@ -168,6 +169,7 @@ def sync_until_completed(url: str, maker: Troublemaker, *, patient: bool) -> Non
 class Freezing(Child):
     """A sync that stops like a machine that is suspended, in the middle of a transaction."""
 
+    @override
     def make(self) -> SyncParts:
         """Give the parts, in the child."""
         parts = super().make()

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +220,7 @@ def test_random_damage_is_refused_or_makes_a_job_that_could_be(row: Row, data: s
         return  # NOT NULL
     damaged = row.read()
     for function in (plan_full_sync, run_full_sync):
-        error = error_of(
-            lambda function=function: function(JOB_ID, Numbers(TOTAL), Insert(), store=row.store, **OPTIONS)
-        )
+        error = error_of(partial(function, JOB_ID, Numbers(TOTAL), Insert(), store=row.store, **OPTIONS))
         if isinstance(error, StateCorruptError):
             assert (error.job_id, error.field) == (JOB_ID, field)
             assert row.read() == damaged, "the row was changed"
