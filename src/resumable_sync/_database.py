@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
 from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials, mask_values
@@ -69,8 +70,10 @@ def make_engine(url_or_engine: str | URL | Engine, *, durable: bool = False) -> 
         raise ConfigurationError(msg) from None
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or url.drivername, _EXTRAS.get(backend, "postgres")) from error
-    if backend == "sqlite" and durable:
-        _make_durable(engine)
+    if backend == "sqlite":
+        event.listen(engine, "handle_error", _keep_connected)
+        if durable:
+            _make_durable(engine)
     return engine
 
 
@@ -122,6 +125,13 @@ def _engine_options(url: URL) -> dict[str, Any]:
         # As many connections as threads ask for: an upper limit would only turn into a wait.
         options |= {"max_overflow": -1, "pool_timeout": LOCK_TIMEOUT}
     return options
+
+
+def _keep_connected(context: ExceptionContext) -> None:
+    # After a KeyboardInterrupt in a statement SQLAlchemy drops the connection; SQLite closes it only when the last
+    # cursor is gone, which the traceback keeps, and until then its transaction holds the write lock.
+    if not isinstance(context.original_exception, Exception):
+        context.is_disconnect = False
 
 
 def _make_durable(engine: Engine) -> None:

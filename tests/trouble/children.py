@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from sqlalchemy import Connection
 from typing_extensions import override
 
-from resumable_sync import Batch, Retry, SyncResult, TransientError, run_full_sync
+from resumable_sync import Batch, Retry, SyncResult, TransientError, run_full_sync, transactional
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Fault, FaultyStore, Raise, SyncParts
-from trouble.parts import JOB_ID, Insert, Numbers, until
+from trouble.parts import JOB_ID, TARGET, Insert, Numbers, until
 
 BATCH_SIZE = 50
 SCENE_AT = 2
@@ -124,6 +125,17 @@ def _endless_sink(child: Child, parts: SyncParts) -> SyncParts:
     return attrs.evolve(parts, sink=Insert(_at(SCENE_AT, act)))
 
 
+def _endless_statements(child: Child, parts: SyncParts) -> SyncParts:
+    def write(batch: Batch[int], connection: Connection) -> None:
+        connection.execute(TARGET.insert(), [{"number": number} for number in batch.records])
+        if batch.sequence == SCENE_AT:
+            child.arrive()
+            while True:
+                connection.execute(TARGET.insert(), [{"number": -1}] * 100)
+
+    return attrs.evolve(parts, sink=transactional(write))
+
+
 def _endless_reader(child: Child, parts: SyncParts) -> SyncParts:
     class Blocked(Numbers):
         @override
@@ -167,6 +179,7 @@ _SCENES: dict[str, Callable[[Child, SyncParts], SyncParts]] = {
     "slow": _slow,
     "waits for parent": _waits_for_parent,
     "endless sink": _endless_sink,
+    "endless statements": _endless_statements,
     "endless reader": _endless_reader,
     "throttled": _throttled,
     "backing off": _backing_off,
