@@ -8,7 +8,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic, Literal, TypeAlias
 
@@ -302,6 +302,11 @@ class SyncResult:
     seconds: float
     reason: str | None
     guarantee: Guarantee
+
+
+def utc_now() -> datetime:
+    """Give the time by this host's clock, aware, in UTC."""
+    return datetime.now(UTC)
 
 
 def new_run_id() -> str:

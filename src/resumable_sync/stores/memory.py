@@ -2,23 +2,19 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 from typing_extensions import override
 
 from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._model import Job, Lease
+from resumable_sync._model import Job, Lease, utc_now
 from resumable_sync._protocols import JobStore
 from resumable_sync._validate import check_job_id
 from resumable_sync.stores._leases import LeaseBook, check_owner, check_ttl
 
 __all__ = ["MemoryJobStore"]
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class MemoryJobStore(JobStore):
@@ -39,7 +35,7 @@ class MemoryJobStore(JobStore):
     """
 
     def __init__(self, *, clock: Callable[[], datetime] | None = None) -> None:
-        self._clock = clock or _utc_now
+        self._clock = clock or utc_now
         self._book = LeaseBook(self._clock)
         # Creating and deleting a job change both the leases and the jobs.
         self._lock = threading.Lock()

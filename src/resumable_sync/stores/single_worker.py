@@ -3,7 +3,6 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
@@ -11,7 +10,7 @@ import attrs
 from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError, StateCorruptError
-from resumable_sync._model import Job, JobStatus, Lease
+from resumable_sync._model import Job, JobStatus, Lease, utc_now
 from resumable_sync._protocols import JobStore
 from resumable_sync._validate import check_job_id
 from resumable_sync.stores._leases import LeaseBook, check_owner, check_ttl
@@ -19,10 +18,6 @@ from resumable_sync.stores._leases import LeaseBook, check_owner, check_ttl
 __all__ = ["SingleWorkerJobStore"]
 
 _BOOK = "_resumable_sync_leases"
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class SingleWorkerJobStore(JobStore, ABC):
@@ -75,7 +70,7 @@ class SingleWorkerJobStore(JobStore, ABC):
         # Made on first use, since a subclass need not call __init__; `setdefault` lets one of two threads win.
         book = self.__dict__.get(_BOOK)
         if book is None:
-            book = self.__dict__.setdefault(_BOOK, LeaseBook(_utc_now))
+            book = self.__dict__.setdefault(_BOOK, LeaseBook(utc_now))
         assert isinstance(book, LeaseBook)  # noqa: S101 - for the type checker
         return book
 
