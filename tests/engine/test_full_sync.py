@@ -1,24 +1,22 @@
 """`FullSync`: the loop in the caller's hands, on a real database."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
+from doubles import Numbers, saved
 from resumable_sync import (
     Batch,
     ConfigurationError,
     FullSync,
     Guarantee,
-    Job,
     JobHeldError,
     MemoryJobStore,
     transactional,
 )
 from resumable_sync.stores.sql import SQLJobStore
-from test_engine import Numbers
 
 
 @pytest.fixture
@@ -36,13 +34,6 @@ def store(engine: Engine) -> Iterator[SQLJobStore]:
         yield made
 
 
-@pytest.fixture(autouse=True)
-def threads_end() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
-
-
 def insert(connection: Connection, batch: Batch[int]) -> None:
     connection.execute(text("INSERT INTO numbers VALUES (:n)"), [{"n": n} for n in batch.records])
 
@@ -50,12 +41,6 @@ def insert(connection: Connection, batch: Batch[int]) -> None:
 def delivered(engine: Engine) -> list[int]:
     with engine.connect() as connection:
         return sorted(connection.execute(text("SELECT n FROM numbers")).scalars())
-
-
-def saved(store: SQLJobStore, job_id: str = "j") -> Job:
-    job = store.load(job_id)
-    assert job is not None
-    return job
 
 
 def test_a_batch_is_committed_when_the_next_one_is_asked_for(store: SQLJobStore) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
+from doubles import Numbers
 from resumable_sync import (
     Batch,
     ConfigurationError,
@@ -18,7 +19,6 @@ from resumable_sync import (
     transactional,
 )
 from resumable_sync.stores.sql import SQLJobStore
-from test_engine import Numbers
 
 
 @pytest.fixture

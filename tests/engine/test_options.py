@@ -1,0 +1,71 @@
+"""Arguments that cannot work are refused before anything happens."""
+
+import inspect
+from typing import Any
+
+import attrs
+import pytest
+
+from doubles import Numbers, Target
+from resumable_sync import ConfigurationError, MemoryJobStore, plan_full_sync, run_full_sync
+from resumable_sync._options import Options, SyncOptions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"batch_size": "10"}, "batch_size='10'"),
+        ({"lease_ttl": 0}, "lease_ttl=0"),
+        ({"prefetch": -1}, "prefetch=-1"),
+        ({"if_held": "steal"}, "if_held='steal'"),
+        ({"if_completed": None}, "if_completed=None"),
+        ({"max_records": 0}, "max_records=0"),
+        ({"retry": 3}, "retry=3"),
+        ({"observers": print}, "observers="),
+        ({"resume_within": float("nan")}, "resume_within=nan"),
+        ({"on_refused": "dead_letter"}, "transactional sink"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_happens(
+    store: MemoryJobStore, options: dict[str, Any], message: str
+) -> None:
+    numbers = Numbers(10)
+    with pytest.raises(ConfigurationError) as caught:
+        run_full_sync("my job", numbers, Target(), store=store, **options)
+    assert message in str(caught.value)
+    assert "my job" in str(caught.value)
+    assert numbers.asked == []
+    assert list(store.jobs()) == []
+
+
+def test_defaults_are_written_alike_in_both_places() -> None:
+    parameters = inspect.signature(run_full_sync).parameters
+    assert {name: parameters[name].default for name in SyncOptions.__annotations__} == attrs.asdict(
+        Options(), recurse=False
+    )
+
+
+def test_an_unknown_option_is_a_type_error(store: MemoryJobStore) -> None:
+    with pytest.raises(TypeError, match="batchsize"):
+        plan_full_sync("j", Numbers(10), Target(), store=store, batchsize=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("job_id", ["", "x" * 256, "a\0b", "\ud800", 7, None])
+def test_bad_job_ids_are_refused(store: MemoryJobStore, job_id: Any) -> None:
+    with pytest.raises(ConfigurationError, match="job id"):
+        run_full_sync(job_id, Numbers(10), Target(), store=store)
+
+
+@pytest.mark.parametrize("connector", [Numbers, object(), None])
+def test_what_is_no_connector_is_refused(store: MemoryJobStore, connector: Any) -> None:
+    with pytest.raises(ConfigurationError, match="connector"):
+        run_full_sync("j", connector, Target(), store=store)
+
+
+@pytest.mark.parametrize("bad_store", [MemoryJobStore, object(), "sqlite://"])
+def test_what_is_no_store_is_refused(bad_store: Any) -> None:
+    with pytest.raises(ConfigurationError, match="store"):
+        run_full_sync("j", Numbers(10), Target(), store=bad_store)
