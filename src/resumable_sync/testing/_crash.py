@@ -132,8 +132,9 @@ def kill_randomly(
 ) -> CrashReport:
     """Kill a process at random moments and start it again, run after run, until so many were killed.
 
-    A run without a kill is measured first; each process is then killed after a delay that is uniform within that time,
-    unless it ends before. The invariants of `crash_points` are checked after every death and at the end of every run.
+    A run without a kill is measured first, and again whenever one passes; each process is killed after a delay that is
+    uniform within that time, unless it ends before. The invariants of `crash_points` are checked after every death and
+    at the end of every run.
 
     Args:
         make: Gives the parts of the sync; a function of a module. Give it a large `max_stalled_attempts`.
@@ -153,16 +154,24 @@ def kill_randomly(
         while tally.deaths < kills and not tally.violations:
             reset()
             judge = _Judge(tally, f"run {tally.runs}, seed {seed}")
-            over = False
+            over, starts = False, 0
             while not over:
-                child = processes.start(make)
+                child, starts = processes.start(make), starts + 1
                 killed = tally.deaths < kills and child.wait(chance.uniform(0, seconds)) is None
                 if killed:
                     child.kill()
                 ended = tally.ended(child)
-                if ended.how == "died" and not killed:
-                    judge.says("the process died by itself")
-                over = judge.died("at a random moment") if ended.how == "died" else judge.finished(ended)
+                if ended.how == "died":
+                    if not killed:
+                        judge.says("the process died by itself")
+                    over = judge.died("at a random moment")
+                else:
+                    over = judge.finished(ended)
+                # The machine gets busier and idler: a whole run is measured again, many deaths in one leave more time.
+                if ended.how == "returned" and starts == 1:
+                    seconds = ended.seconds
+                elif starts % 20 == 0:
+                    seconds *= 1.5
     return tally.report(points=0)
 
 
