@@ -28,6 +28,7 @@ MODULES = {
     "_events": "contract",
     "_protocols": "contract",
     "_validate": "shared",
+    "_cycle": "shared",
     "_bases": "shared",
     "_sinks": "shared",
     "_database": "adapter",

@@ -15,6 +15,7 @@ from typing import Any, Generic
 from typing_extensions import TypeVar, override
 
 from resumable_sync._cursor import encode_cursor
+from resumable_sync._cycle import CycleWatch
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import Connector
@@ -130,7 +131,7 @@ class KeysetConnector(_PagingConnector[RecordT], Generic[RecordT, KeyT]):
     @override
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[RecordT]]:
         after = self._after(cursor)
-        watch = _CycleWatch(cursor, f"{type(self).__name__}.key_of", "key")
+        watch = CycleWatch(encode_cursor(cursor), f"{type(self).__name__}.key_of", "key")
         while True:
             records = self._checked(self.fetch(after, batch_size))
             if len(records) == 0:
@@ -142,7 +143,7 @@ class KeysetConnector(_PagingConnector[RecordT], Generic[RecordT, KeyT]):
                 name = type(self).__name__
                 msg = f"{name}.key_of gave None, which means the beginning; order by a key that is never None"
                 raise CursorError(msg)
-            watch.step([after])
+            watch.step(encode_cursor([after]))
             yield self._page(records, [after])
 
     def _after(self, cursor: Cursor | None) -> KeyT | None:
@@ -184,7 +185,7 @@ class TokenConnector(_PagingConnector[RecordT], Generic[RecordT, TokenT]):
         if place is None:
             return
         token, skip = place
-        watch = _CycleWatch(token, f"{type(self).__name__}.fetch", "token")
+        watch = CycleWatch(encode_cursor(token), f"{type(self).__name__}.fetch", "token")
         while True:
             records, following = self._fetched(self.fetch(token, batch_size))
             length = len(records)
@@ -195,7 +196,7 @@ class TokenConnector(_PagingConnector[RecordT], Generic[RecordT, TokenT]):
                 yield self._page(records if whole else records[begin:end], _token_cursor(token, end, length, following))
             if following is None:
                 return
-            watch.step(following)
+            watch.step(encode_cursor(following))
             # Under another limit the page of a token is shorter: what was delivered of it reaches into the next.
             token, skip = following, skip - start
 
@@ -223,36 +224,3 @@ def _token_cursor(token: Any, delivered: int, length: int, following: Any) -> Cu
     if delivered < length:
         return ["token", token, delivered]
     return ["end"] if following is None else ["token", following]
-
-
-class _CycleWatch:
-    """Notices that a source came back to where it was, in constant memory.
-
-    Each place is compared with one remembered place, which is replaced after 1, 2, 4, 8, ... steps.
-
-    References:
-        R. P. Brent, "An improved Monte Carlo factorization algorithm", BIT 20 (1980).
-    """
-
-    def __init__(self, place: Cursor | None, source: str, what: str) -> None:
-        self._remembered = encode_cursor(place)
-        self._source = source
-        self._what = what
-        self._steps, self._limit = 0, 1
-
-    def step(self, place: Cursor) -> None:
-        """Take the next place.
-
-        Raises:
-            CursorError: If it is one that was passed before.
-        """
-        text = encode_cursor(place)
-        if text == self._remembered:
-            msg = (
-                f"{self._source} gave a {self._what} that was passed before; reading on would never end. Let fetch go "
-                f"on after the {self._what} it is given, and let every {self._what} be unique"
-            )
-            raise CursorError(msg)
-        self._steps += 1
-        if self._steps == self._limit:
-            self._remembered, self._steps, self._limit = text, 0, self._limit * 2

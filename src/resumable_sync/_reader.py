@@ -6,6 +6,7 @@ from typing import Any, Generic, NamedTuple
 from typing_extensions import TypeVar
 
 from resumable_sync._cursor import encode_cursor
+from resumable_sync._cycle import CycleWatch
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import Connector
@@ -54,14 +55,7 @@ def read_pages(
 
 
 class _Source(Generic[RecordT]):
-    """One connector being read: its iterator, the cursor reached, and the watch for cursors that come round again.
-
-    Cycles are found by Brent's algorithm, in constant memory: each cursor is compared with one remembered cursor,
-    which is replaced after 1, 2, 4, 8, ... steps.
-
-    References:
-        R. P. Brent, "An improved Monte Carlo factorization algorithm", BIT 20 (1980).
-    """
+    """One connector being read: its iterator, the cursor reached, and the watch for cursors that come round again."""
 
     def __init__(self, connector: Connector[RecordT], cursor: Cursor | None, size: int) -> None:
         self._connector = connector
@@ -69,7 +63,7 @@ class _Source(Generic[RecordT]):
         self._text = encode_cursor(cursor)
         self._size = size
         self._iterator: Iterator[Page[RecordT]] | None = None
-        self._remembered, self._steps, self._limit = self._text, 0, 1
+        self._watch = CycleWatch(self._text, f"{_name(connector)}.read", "cursor")
 
     def next_page(self) -> PlacedPage[RecordT] | None:
         if self._iterator is None:
@@ -114,7 +108,7 @@ class _Source(Generic[RecordT]):
                 "let every page advance the cursor"
             )
             raise CursorError(msg)
-        self._watch(text)
+        self._watch.step(text)
         placed = PlacedPage(page, self._cursor, self._text, text)
         self._cursor, self._text = page.cursor, text
         return placed
@@ -128,14 +122,6 @@ class _Source(Generic[RecordT]):
                 "let it yield Page(records, cursor) with a list of records"
             )
             raise ConfigurationError(msg) from None
-
-    def _watch(self, text: str) -> None:
-        if text == self._remembered:
-            msg = f"{_name(self._connector)} came back to a cursor it had already passed; it would never end"
-            raise CursorError(msg)
-        self._steps += 1
-        if self._steps == self._limit:
-            self._remembered, self._steps, self._limit = text, 0, self._limit * 2
 
 
 def _name(connector: object) -> str:

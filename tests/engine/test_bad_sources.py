@@ -18,7 +18,7 @@ from resumable_sync import ConfigurationError, CursorError, MemoryJobStore, Page
         ([Page([1], [1]), Page([], [1])], "empty page"),
         ([Page([1, 2, 3, 4], [4])], "at most 3"),
         ([Page([1], object())], "cannot hold"),
-        ([Page([1], [1]), Page([2], [2]), Page([1], [1]), Page([2], [2])], "passed"),
+        ([Page([1], [1]), Page([2], [2]), Page([1], [1]), Page([2], [2])], "read gave a cursor that was passed before"),
         ([Page([1], ["x" * 70_000])], "65,536"),
     ],
 )
