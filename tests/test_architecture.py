@@ -39,6 +39,8 @@ MODULES = {
     "_stop": "engine",
     "_observers": "engine",
     "_options": "engine",
+    "_ports": "engine",
+    "_pieces": "engine",
     "_lease": "engine",
     "_reader": "engine",
     "_pages": "engine",
@@ -49,7 +51,9 @@ MODULES = {
     "_start": "engine",
     "_deliver": "engine",
     "_report": "engine",
+    "_attempt": "engine",
     "_session": "engine",
+    "_default_store": "engine",
     "_replay": "engine",
     "_engine": "engine",
 }
@@ -74,7 +78,7 @@ MAY_USE = {
 
 # Imports that go upwards, each inside a function or for the types alone, with the reason.
 DEFERRED = {
-    ("_engine", "stores.sql"): "store=None is a SQLJobStore, and who gives a store does not pay for SQLAlchemy",
+    ("_default_store", "stores.sql"): "store=None is a SQLJobStore, and who gives a store does not pay for SQLAlchemy",
 }
 
 # What is not of the standard library, and who may import it; a folder stands for its modules. An optional package

@@ -1,20 +1,18 @@
 """Getting a job to work on: look, decide, acquire the lease, look again."""
 
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
 
 import attrs
 
 from resumable_sync._errors import JobHeldError, LeaseLostError, describe_error
 from resumable_sync._host import new_owner, owner_gone
-from resumable_sync._model import Job, Lease
+from resumable_sync._model import Job, Lease, utc_now
 from resumable_sync._protocols import JobStore
 from resumable_sync._restart import Decision, IfHeld, Rules, decide
 from resumable_sync._retry import Retrier
 from resumable_sync._stop import Stop
 
-__all__ = ["Granted", "acquire", "look", "utc_now"]
+__all__ = ["Granted", "acquire", "look"]
 
 logger = logging.getLogger("resumable_sync")
 
@@ -40,11 +38,6 @@ class Granted:
     lease: Lease | None
 
 
-def utc_now() -> datetime:
-    """Give the time, aware, in UTC."""
-    return datetime.now(UTC)
-
-
 def look(store: JobStore, job_id: str, rules: Rules, retrier: Retrier) -> tuple[Job | None, Decision]:
     """Give the job as stored and what to do with it; changes nothing."""
     job = retrier.call("load", store.load, job_id)
@@ -61,7 +54,6 @@ def acquire(
     if_held: IfHeld,
     retrier: Retrier,
     stop: Stop,
-    on_wait: Callable[[], object] = lambda: None,
 ) -> Granted:
     """Get the lease of a job, unless there is nothing to do.
 
@@ -77,7 +69,7 @@ def acquire(
     job, owner, races = first, new_owner(), 0
     while True:
         if decision.action == "held" and if_held == "wait":
-            on_wait()
+            races = 0
             if stop.wait(WAIT_SECONDS):
                 return Granted(job=job, decision=decision, lease=None)
             job, decision = look(store, job_id, rules, retrier)

@@ -80,6 +80,10 @@ class Checkpoints:
             self._keeper.took(self._transactional.enlist(connection).save(job, self._keeper.lease))
             self._doubtful, self._transaction = job, connection.get_transaction()
 
+    def enlisted_in(self, connection: "Connection") -> bool:
+        """Whether the connection is in the transaction that has written the job, and it is still open."""
+        return self.entangled and connection.get_transaction() is self._transaction
+
     @property
     def entangled(self) -> bool:
         """Whether a transaction of the caller's is open that has written the job, and so keeps it locked."""

@@ -23,7 +23,9 @@ __all__ = [
     "database_identity",
     "is_mysql",
     "make_engine",
+    "parse_url",
     "scrub",
+    "shown_url",
     "sqlite_path",
     "use_wal",
     "wrap_error",
@@ -53,12 +55,7 @@ def make_engine(url_or_engine: str | URL | Engine, *, durable: bool = False) -> 
     if isinstance(url_or_engine, Engine):
         _supported(url_or_engine.dialect.name)
         return url_or_engine
-    try:
-        url = make_url(url_or_engine)
-    except (ArgumentError, ValueError):
-        # The text may hold a password, in a place where nothing can find it.
-        msg = "the database URL cannot be parsed; write it as dialect://user:password@host:port/database"
-        raise ConfigurationError(msg) from None
+    url = parse_url(url_or_engine)
     backend = url.get_backend_name()
     _supported(backend)
     if url.drivername in _DRIVERS:
@@ -75,6 +72,25 @@ def make_engine(url_or_engine: str | URL | Engine, *, durable: bool = False) -> 
         if durable:
             _make_durable(engine)
     return engine
+
+
+def parse_url(url: str | URL) -> URL:
+    """Give a SQLAlchemy URL as an object.
+
+    Raises:
+        ConfigurationError: If it cannot be understood.
+    """
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # The text may hold a password, in a place where nothing can find it.
+        msg = "the database URL cannot be parsed; write it as dialect://user:password@host:port/database"
+        raise ConfigurationError(msg) from None
+
+
+def shown_url(url: URL) -> str:
+    """Give a URL as it may be shown: without the password, neither before the host nor among the parameters."""
+    return mask_credentials(url.render_as_string())
 
 
 def is_mysql(dialect: Dialect) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._dead_letters import Bisection, is_refusal
 from resumable_sync._model import Batch, DeadLetter, Job
-from resumable_sync._protocols import DeadLetterStore, JobStore, Sink, StoreTransaction
-from resumable_sync._retry import Retrier
-from resumable_sync._start import writes_in_transaction
+from resumable_sync._pieces import Pieces
+from resumable_sync._ports import writes_in_transaction
+from resumable_sync._protocols import DeadLetterStore, Sink, StoreTransaction
 
 __all__ = ["Delivery"]
 
@@ -19,15 +19,13 @@ After = Callable[[Batch[Any], int], Job]
 class Delivery:
     """Delivers batches to one sink: in the store's transaction where both can, else first the sink, then the store."""
 
-    def __init__(
-        self, sink: Sink, store: JobStore, checkpoints: Checkpoints, retrier: Retrier, *, keep_refused: bool
-    ) -> None:
+    def __init__(self, pieces: Pieces, sink: Sink, checkpoints: Checkpoints) -> None:
         self._sink = sink
-        self._store = store
+        self._store = pieces.store
         self._checkpoints = checkpoints
-        self._retrier = retrier
-        self._keep_refused = keep_refused
-        self._together = writes_in_transaction(sink, store)
+        self._retrier = pieces.retrier
+        self._keep_refused = pieces.options.on_refused == "dead_letter"
+        self._together = writes_in_transaction(sink, pieces.store)
 
     def deliver(self, batch: Batch[Any], after: After) -> list[DeadLetter]:
         """Deliver a batch and save the job after it.

@@ -1,26 +1,26 @@
 """The loop: read a page, write and save it in one transaction, tell the observers, go on."""
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 
 from typing_extensions import TypeVar, Unpack
 
+from resumable_sync._attempt import Attempt
+from resumable_sync._default_store import default_store
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Job, Plan, SyncResult
 from resumable_sync._options import OnRefused, SyncOptions, make_options
+from resumable_sync._pieces import put_together
 from resumable_sync._protocols import Connector, JobStore, Observer, Sink
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry
-from resumable_sync._session import Session
+from resumable_sync._session import open_attempt, plan
 from resumable_sync._sinks import as_sink
 from resumable_sync._validate import check_job_id
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-    from resumable_sync.stores.sql import SQLJobStore
 
 __all__ = ["FullSync", "plan_full_sync", "run_full_sync"]
 
@@ -182,11 +182,13 @@ class FullSync(Generic[RecordT]):
         options: SyncOptions,
     ) -> None:
         checked = make_options(check_job_id(job_id), options)
-        self._own_store: SQLJobStore | None = None
-        if store is None:
-            store = self._own_store = _default_store()
-        self._session = Session(job_id, connector, sink, store, checked)
-        self._working: bool | None = None
+        self._own_store = default_store() if store is None else None
+        store = self._own_store if store is None else store
+        assert store is not None  # noqa: S101 - for the type checker
+        self._pieces = put_together(job_id, connector, sink, store, checked)
+        self._state: Literal["new", "open", "closed"] = "new"
+        self._attempt: Attempt[RecordT] | None = None
+        self._result: SyncResult | None = None
 
     def __enter__(self) -> Self:
         """Decide, acquire the lease and begin.
@@ -195,23 +197,29 @@ class FullSync(Generic[RecordT]):
             ConfigurationError: If it was entered before.
             JobHeldError: If another live attempt holds the job; further errors as for `run_full_sync`.
         """
-        if self._working is not None:
-            msg = "a FullSync serves one attempt; make a new one for the next"
+        if self._state != "new":
+            msg = f"job {self._pieces.job_id!r}: a FullSync serves one attempt; make a new one for the next"
             raise ConfigurationError(msg)
-        self._working = False
+        self._state = "closed"
         try:
-            self._working = self._session.open()
+            opened = open_attempt(self._pieces)
         except BaseException:
             self.close_store()
             raise
+        if isinstance(opened, SyncResult):
+            self._result = opened
+        else:
+            self._attempt = opened
+        self._state = "open"
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """End the attempt: completed, interrupted or failed; everything it opened is closed."""
+        self._state = "closed"
         try:
-            return self._session.close(error) if self._working else False
+            return False if self._attempt is None else self._attempt.close(error)
         finally:
             self.close_store()
 
@@ -219,14 +227,13 @@ class FullSync(Generic[RecordT]):
         """Yield the batches from where the job stands; none if there is nothing to do.
 
         Raises:
-            ConfigurationError: If the `with` block was not entered.
+            ConfigurationError: If it is not inside its `with` block.
         """
-        if self._working is None:
-            msg = "iterate over a FullSync inside its with block"
-            raise ConfigurationError(msg)
-        while self._working and (batch := self._session.next_batch()) is not None:
+        self._check_open("iterate over it")
+        while self._attempt is not None and (batch := self._attempt.next_batch()) is not None:
             yield batch
             del batch  # the page that is read next shall not find this one still in memory
+            self._check_open("iterate over it")
 
     def commit(self, batch: Batch[RecordT], connection: "Connection | None" = None) -> None:
         """Move the checkpoint behind a batch.
@@ -234,19 +241,26 @@ class FullSync(Generic[RecordT]):
         Args:
             batch: The batch that the loop gave last.
             connection: An open transaction in the store's database, which you commit afterwards: rows and checkpoint
-                then commit together. None: the checkpoint is saved at once.
+                then commit together. At READ COMMITTED, since the heartbeat renews the lease meanwhile. None: the
+                checkpoint is saved at once.
 
         Raises:
-            ConfigurationError: If the batch is not the loop's, or the connection leads elsewhere.
+            ConfigurationError: If the batch is not the loop's, or was committed before, or the connection leads
+                elsewhere; roll back.
             LeaseLostError: If this attempt was overtaken; roll back.
         """
-        self._session.accept(batch, connection)
+        self._check_open("commit")
+        if self._attempt is not None:
+            self._attempt.accept(batch, connection)
 
     @property
     def job(self) -> Job:
-        """The job at the last checkpoint that the store is known to have."""
-        done = self._session.result
-        return self._session.job if done is None else done.job
+        """The job at the last checkpoint that the store is known to have.
+
+        Raises:
+            ConfigurationError: If the `with` block was not entered.
+        """
+        return self.result.job if self._attempt is None else self._attempt.job
 
     @property
     def result(self) -> SyncResult:
@@ -255,15 +269,22 @@ class FullSync(Generic[RecordT]):
         Raises:
             ConfigurationError: If it has not.
         """
-        if self._session.result is None:
-            msg = "the result of a FullSync is known when its with block has ended"
-            raise ConfigurationError(msg)
-        return self._session.result
+        if self._result is not None:
+            return self._result
+        if self._attempt is None:
+            self._check_open("ask for its job or result")
+        assert self._attempt is not None  # noqa: S101 - it is open, and had something to do
+        return self._attempt.result
 
     def close_store(self) -> None:
         """Close the store that was made because none was given."""
         if self._own_store is not None:
             self._own_store.close()
+
+    def _check_open(self, what: str) -> None:
+        if self._state != "open":
+            msg = f"job {self._pieces.job_id!r}: the FullSync is not open; {what} inside its with block"
+            raise ConfigurationError(msg)
 
 
 class _Run(FullSync[RecordT]):
@@ -280,13 +301,8 @@ class _Run(FullSync[RecordT]):
         self._setup(job_id, connector, as_sink(sink), store, options)
 
     def plan(self) -> Plan:
-        return self._session.plan()
+        return plan(self._pieces)
 
     def deliver(self, batch: Batch[RecordT]) -> None:
-        self._session.deliver(batch)
-
-
-def _default_store() -> "SQLJobStore":
-    # The one place where the core knows an adapter, and only by name: SQLAlchemy is loaded for those who use it.
-    store: SQLJobStore = importlib.import_module("resumable_sync.stores.sql").SQLJobStore()
-    return store
+        assert self._attempt is not None  # noqa: S101 - it has given the batch
+        self._attempt.deliver(batch)

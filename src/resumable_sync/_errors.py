@@ -162,7 +162,7 @@ class CrashLoopError(ResumableSyncError):
         return (
             f"{self.stalled_attempts} attempts of job {self.job_id!r} died in a row without saving a checkpoint "
             f"(max_stalled_attempts={self.max_stalled_attempts}); find what kills the process at this place, then "
-            "raise max_stalled_attempts, lower batch_size, or start over with store.delete(job_id)"
+            "raise max_stalled_attempts, or start over with store.delete(job_id)"
         )
 
 
@@ -238,17 +238,46 @@ class MissingExtraError(ResumableSyncError, ImportError):
         return f"{self.package} is not installed; install it with: pip install 'resumable_sync[{self.extra}]'"
 
 
+# Text may be as long as a server likes, so that every pattern takes time in proportion to it: what repeats without a
+# bound is possessive. Where it is unclear how far a secret goes, more is masked.
+_LONG_NAMES = (
+    r"(?:password|passwd|pwd|passphrase|secret|credential|authorization|cookie|(?<!fencing_)(?<!fencing )token"
+    r"|(?:api|access|account|private|secret|shared)[_-]?key)s?"
+)
+# Words of everyday messages too: a colon behind them proves nothing unless they are quoted.
+_SHORT_NAMES = r"(?:(?<![A-Za-z])(?:pass|sig|signature|auth)|sess(?:ion)?_?id|(?<=[?&])key)"
+_CLOSED = r"\\*+['\"]"
+# The closing quote has as many backslashes before it as the opening one.
+_QUOTED = rf"b?(?P<quote>{_CLOSED})(?:(?!(?<!\\)(?P=quote)).)*+(?P=quote)?"
+# Punctuation ends a value only where something else may begin.
+_PLAIN = r"(?:[^\s&,;'\")}\]]|[&,;'\")}\]](?=\w)(?![\w.-]{1,40}\s?=))++"
+_VALUE = rf"(?:{_QUOTED}|[(\[{{][^()\[\]{{}}]{{0,400}}+[)\]}}]|{_PLAIN})"
+_SCHEMES = r"(?:basic|bearer|digest|negotiate|token)\b"
+
 _CREDENTIALS = [
-    (re.compile(r"(?<=://)([^\s/@:]*):([^\s/]*)@"), r"\1:***@"),
-    (re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic|token)?)\s*[^\s,;'\"]+"), r"\1 ***"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
+    (re.compile(r"(?s)(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----)(?:(?!-----END ).)*+"), r"\1***"),
+    # A header goes on to the end of its line.
     (
         re.compile(
-            r"(?i)\b((?:[\w-]*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|credential)s?))"
-            r"(['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s,;&'\")}]+)"
+            rf"(?i)\b((?:authorization\s{{0,8}}+(?::|%3A|=(?=\s{{0,8}}{_SCHEMES}))|cookie\s{{0,8}}+(?::|%3A))\s{{0,8}}+)"
+            r"(?!['\"\\])[^\r\n]++"
         ),
-        r"\1\2***",
+        r"\1***",
     ),
+    (
+        re.compile(
+            rf"(?is)(\(b?{_CLOSED}[\w.-]{{0,40}}?(?:{_LONG_NAMES}|{_SHORT_NAMES}){_CLOSED}\s{{0,8}},\s{{0,8}}){_QUOTED}"
+        ),
+        r"\1***",
+    ),
+    (
+        re.compile(
+            rf"(?is)((?:(?:{_LONG_NAMES}|{_SHORT_NAMES}){_CLOSED}\s{{0,8}}[=:]|{_LONG_NAMES}\s{{0,8}}(?:[=:]|%3[AD])"
+            rf"|{_SHORT_NAMES}\s{{0,8}}(?:=|%3D))>?\s{{0,8}}+){_VALUE}"
+        ),
+        r"\1***",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic)\s{1,8}[A-Za-z0-9._~+/=-]{8,}+"), r"\1 ***"),
 ]
 # What databases quote of a record in the first line of their message.
 _VALUES = [
@@ -263,9 +292,23 @@ _VALUES = [
 
 def mask_credentials(text: str) -> str:
     """Give `text` with passwords, tokens and keys replaced by `***`."""
+    text = re.sub(r"://(\S++)", _mask_userinfo, text)
     for pattern, replacement in _CREDENTIALS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _mask_userinfo(match: re.Match[str]) -> str:
+    # A password that was not percent-encoded may hold anything: whatever stands before the last @ belongs to it.
+    userinfo, at, rest = match[1].rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    if not at or not user + colon:
+        return match[0]
+    if match.string[: match.start()][-5:].lower().endswith(("http", "https")):
+        # What stands for the user there may be a token.
+        in_path = not colon and "/" in user
+        return match[0] if in_path else f"://***@{rest}"
+    return f"://{user}:***@{rest}" if colon else match[0]
 
 
 def mask_values(text: str) -> str:
@@ -284,17 +327,31 @@ def describe_error(error: BaseException) -> str:
     Returns:
         `"Type: message"`, at most 2,000 characters, credentials masked.
     """
-    message = str(error)
-    origin = getattr(error, "orig", None)
+    message = _text_of(error)
+    origin = _attribute(error, "orig")
     driver_error = origin if isinstance(origin, BaseException) else error
-    diagnostics = getattr(driver_error, "diag", None)
-    primary = getattr(diagnostics, "message_primary", None)
+    primary = _attribute(_attribute(driver_error, "diag"), "message_primary")
     if isinstance(primary, str):
         message = primary
     elif driver_error is not error:
         arguments = driver_error.args
-        message = ": ".join(str(argument) for argument in arguments) if arguments else str(driver_error)
+        message = ": ".join(map(_text_of, arguments)) if arguments else _text_of(driver_error)
     if isinstance(primary, str) or driver_error is not error:
         message = mask_values(message).split("\nDETAIL:")[0].split("\nCONTEXT:")[0]
     text = f"{type(error).__name__}: {mask_credentials(message)}"
     return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
+
+
+def _text_of(value: object) -> str:
+    # Saying what failed must not fail: the error would hide the one it is about.
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - it is foreign code
+        return f"(the text of this {type(value).__name__} cannot be had)"
+
+
+def _attribute(value: object, name: str) -> object:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - a property is foreign code
+        return None

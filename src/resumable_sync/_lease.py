@@ -72,7 +72,7 @@ class LeaseKeeper:
         if lease.stop_requested:
             self._stop.request("a stop was requested")
 
-    def assure(self) -> None:
+    def assure(self, retrier: Retrier) -> None:
         """Find out whether the lease is still ours, where that is in doubt: a process that slept may be a zombie.
 
         Raises:
@@ -81,7 +81,7 @@ class LeaseKeeper:
         lease = self.lease
         if time.monotonic() - self._renewed_at >= self._ttl:
             with self._stop.shield():
-                self.took(self._store.renew(lease, self._ttl))
+                self.took(retrier.call("renew", self._store.renew, lease, self._ttl))
 
     def acquire_anew(self, retrier: Retrier) -> None:
         """Get the own lease under a new token, after which nothing sent under the old one can take effect any more.

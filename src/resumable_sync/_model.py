@@ -16,6 +16,7 @@ import attrs
 from typing_extensions import TypeVar
 
 from resumable_sync._cursor import encode_cursor
+from resumable_sync._errors import ConfigurationError
 
 __all__ = [
     "Action",
@@ -325,11 +326,23 @@ def fingerprint_text(fingerprint: str | Mapping[str, str] | None) -> str | None:
 
     A mapping becomes a JSON object of a digest per part, so that a later difference can be named by its part while
     no query, path or parameter is kept.
+
+    Raises:
+        ConfigurationError: If it is something else.
     """
     if fingerprint is None or isinstance(fingerprint, str):
         return fingerprint
+    given: object = fingerprint
+    if not isinstance(given, Mapping):
+        msg = f"the connector's fingerprint is {given!r}; give a str, a mapping of str to str, or None"
+        raise ConfigurationError(msg)
+    for name, part in given.items():
+        if not isinstance(name, str) or not isinstance(part, str):
+            # The value may be a parameter of a query: only its type is told.
+            msg = f"part {name!r} of the connector's fingerprint is a {type(part).__name__}; give a str for each str"
+            raise ConfigurationError(msg)
     digests = {
-        name: hashlib.sha256(str(fingerprint[name]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        name: hashlib.sha256(fingerprint[name].encode("utf-8", "surrogatepass")).hexdigest()[:32]
         for name in fingerprint
     }
     return json.dumps(digests, sort_keys=True, separators=(",", ":"))

@@ -8,11 +8,17 @@ import attrs
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._protocols import Observer
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
-from resumable_sync._retry import Retry
+from resumable_sync._retry import MAX_SECONDS, Retry
 
 __all__ = ["OnRefused", "Options", "SyncOptions", "make_options"]
 
 OnRefused = Literal["fail", "dead_letter"]
+
+MAX_BATCH_SIZE = 10_000_000
+"""A batch is in memory as a whole."""
+
+MAX_PREFETCH = 1_000
+"""So many batches may be in memory besides."""
 
 
 class SyncOptions(TypedDict, total=False):
@@ -86,11 +92,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - a line's width
 
 
-def _whole(least: int, *, optional: bool = False) -> Callable[[Any], str | None]:
+def _whole(least: int, most: int | None = None, *, optional: bool = False) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
-        if (optional and value is None) or (type(value) is int and value >= least):
+        if optional and value is None:
             return None
-        return f"a whole number of at least {least}" + (" or None" if optional else "")
+        if type(value) is int and value >= least and (most is None or value <= most):
+            return None
+        allowed = f"of at least {least}" if most is None else f"from {least} to {most:,}"
+        return f"a whole number {allowed}" + (" or None" if optional else "")
 
     return check
 
@@ -104,9 +113,6 @@ def _seconds(least: float, *, optional: bool = False) -> Callable[[Any], str | N
         return f"seconds, from {least:g} to {MAX_SECONDS:,}" + (" or None" if optional else "")
 
     return check
-
-
-MAX_SECONDS = 10 * 365 * 24 * 3600
 
 
 def _one_of(choices: Any) -> Callable[[Any], str | None]:
@@ -136,7 +142,7 @@ def _observers(value: Any) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "batch_size": _whole(1),
+    "batch_size": _whole(1, MAX_BATCH_SIZE),
     "count": _flag,
     "if_completed": _one_of(IfCompleted),
     "if_held": _one_of(IfHeld),
@@ -145,7 +151,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "on_refused": _one_of(OnRefused),
     "retry": _retry,
     "lease_ttl": _seconds(0.1),
-    "prefetch": _whole(0),
+    "prefetch": _whole(0, MAX_PREFETCH),
     "max_stalled_attempts": _whole(1),
     "max_runtime": _seconds(0, optional=True),
     "max_records": _whole(1, optional=True),

@@ -46,9 +46,27 @@ class Pages(Generic[RecordT]):
         self._stop = stop
         self._ahead: Prefetch[PlacedPage[RecordT]] | None = None
         self._here: Iterator[PlacedPage[RecordT]] | None = None
+        self._failure: BaseException | None = None
 
     def next(self) -> PlacedPage[RecordT] | None:
-        """Give the next page; None if the source is exhausted, or if something asked to stop meanwhile."""
+        """Give the next page; None if the source is exhausted, or if something asked to stop meanwhile.
+
+        What ended reading once ends it again: an iterator that has raised would seem exhausted.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self.exhausted:
+            return None
+        try:
+            placed = self._next()
+        except BaseException as error:
+            self._failure = error
+            raise
+        if placed is not None:
+            self._cursor = placed.page.cursor
+        return placed
+
+    def _next(self) -> PlacedPage[RecordT] | None:
         if self._size < self._batch_size:
             placed = self._single()
         elif self._prefetch:
@@ -57,8 +75,6 @@ class Pages(Generic[RecordT]):
             self._here = self._here or self._read(self._batch_size)
             placed = next(self._here, None)
             self.exhausted = placed is None
-        if placed is not None:
-            self._cursor = placed.page.cursor
         return placed
 
     def close(self) -> None:
@@ -67,6 +83,7 @@ class Pages(Generic[RecordT]):
         if ahead is not None:
             ahead.close()
         _close(self._here)
+        self._failure = None
 
     def _single(self) -> PlacedPage[RecordT] | None:
         """Read one page of the size that deaths have left, which doubles now: the page before it is saved."""

@@ -1,15 +1,20 @@
 """What a call says of itself: its plan, its log lines, and the notes on its errors."""
 
 import logging
+import time
 from typing import Any
 
-from resumable_sync._errors import CursorError, JobHeldError
-from resumable_sync._model import Batch, Guarantee, Job, Plan
+from resumable_sync._errors import CursorError, JobHeldError, LeaseLostError
+from resumable_sync._model import Action, Batch, Guarantee, Job, Plan, SyncResult
+from resumable_sync._pieces import Pieces
 from resumable_sync._restart import Decision
 
-__all__ = ["annotate", "log_decision", "plan_of", "warn_of_shortfall"]
+__all__ = ["annotate", "log_decision", "log_end", "plan_of", "result_of", "warn_of_shortfall"]
 
 logger = logging.getLogger("resumable_sync")
+
+NOTE = "job "
+"""How the library's notes on other people's errors begin."""
 
 
 def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee) -> Plan:
@@ -53,21 +58,53 @@ def warn_of_shortfall(job: Job) -> None:
         )
 
 
+def result_of(
+    pieces: Pieces, job: Job, action: Action, reason: str | None, *, records: int = 0, batches: int = 0
+) -> SyncResult:
+    """Give what a call did."""
+    return SyncResult(
+        job=job,
+        action=action,
+        status=job.status,
+        records=records,
+        batches=batches,
+        seconds=time.monotonic() - pieces.started,
+        reason=reason,
+        guarantee=pieces.guarantee,
+    )
+
+
+def log_end(result: SyncResult) -> None:
+    """Log in one line how an attempt ended."""
+    logger.info(
+        "job %r: %s after %d records in %.1f s%s",
+        result.job.id,
+        result.status,
+        result.records,
+        result.seconds,
+        f" ({result.reason})" if result.reason else "",
+    )
+
+
 def annotate(error: BaseException, job_id: str, job: Job | None, batch: Batch[Any] | None) -> None:
     """Complete an error on its way to the caller: its job, and how to go on.
 
     Args:
         error: The error.
         job_id: The job.
-        job: The job at its checkpoint; None if this attempt never held it.
+        job: The job at its checkpoint; None if this call never held it.
         batch: The batch in hand.
     """
     if isinstance(error, CursorError | JobHeldError) and error.job_id is None:
         error.job_id = job_id
-    if job is None or any("call again with the same job_id" in note for note in getattr(error, "__notes__", ())):
+    known = getattr(error, "job_id", None) == job_id
+    if isinstance(error, LeaseLostError) or any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):
         return
-    place = f", batch {batch.sequence}" if batch is not None else ""
-    error.add_note(
-        f"job {job_id!r}, run {job.run}{place}: the checkpoint stands at {job.processed_records} records; "
-        "call again with the same job_id to resume there"
-    )
+    if job is not None:
+        place = f", batch {batch.sequence}" if batch is not None else ""
+        error.add_note(
+            f"{NOTE}{job_id!r}, run {job.run}{place}: the checkpoint stands at {job.processed_records} records; "
+            "call again with the same job_id to resume there"
+        )
+    elif not known:
+        error.add_note(f"{NOTE}{job_id!r}: nothing was written")

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 
-from resumable_sync._errors import ResumableSyncError, StoreError, TransientError, describe_error
+from resumable_sync._errors import ConfigurationError, ResumableSyncError, StoreError, TransientError, describe_error
 
 __all__ = ["Retrier", "Retry", "StopRequested", "is_transient"]
 
 T = TypeVar("T")
+
+MAX_SECONDS = 10 * 365 * 24 * 3600
+"""The longest wait that may be asked for: ten years."""
 
 # 08 connection, 40001 serialization, 40P01 deadlock, 53300 too many connections, 55P03 lock not available,
 # 57P0x the server shuts down or ended the session, 25P03 / 25P04 a transaction idle or open for too long
@@ -59,11 +62,36 @@ def _has_transient_code(error: BaseException) -> bool:
     return module.startswith("sqlalchemy") and name == "TimeoutError"  # no connection was free in the pool
 
 
-def _check_on(_instance: object, _attribute: object, value: Any) -> None:
+def _refuse(attribute: Any, value: object, allowed: str) -> NoReturn:
+    msg = f"Retry({attribute.name}={value!r}) is not possible; give {allowed}"
+    raise ConfigurationError(msg)
+
+
+def _check_on(_instance: object, attribute: Any, value: Any) -> None:
+    # A class is callable too, and would be called with every error.
+    is_function = callable(value) and not isinstance(value, type)
     classes = value if isinstance(value, tuple) else (value,)
-    if not callable(value) and not all(isinstance(item, type) and issubclass(item, Exception) for item in classes):
-        msg = f"Retry(on={value!r}) is neither an exception class, a tuple of them, nor a function of an exception"
-        raise TypeError(msg)
+    if not is_function and not all(isinstance(item, type) and issubclass(item, Exception) for item in classes):
+        _refuse(attribute, value, "an exception class, a tuple of them, or a function of an exception")
+
+
+def _check_tries(_instance: object, attribute: Any, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        _refuse(attribute, value, "a whole number of at least 1; 1 is no other try")
+
+
+def _check_wait(_instance: object, attribute: Any, value: Any) -> None:
+    if not _is_seconds(value):
+        _refuse(attribute, value, f"seconds, from 0 to {MAX_SECONDS:,}")
+
+
+def _check_timeout(_instance: object, attribute: Any, value: Any) -> None:
+    if value is not None and not (_is_seconds(value) and value > 0):
+        _refuse(attribute, value, f"seconds above 0, up to {MAX_SECONDS:,}, or None for no limit")
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_SECONDS
 
 
 @attrs.frozen(kw_only=True)
@@ -77,21 +105,18 @@ class Retry:
         wait_initial: Seconds before the second try; doubles from try to try.
         wait_max: Most seconds between two tries. A `TransientError(retry_after=...)` is obeyed instead.
         timeout: Most seconds over all tries of one call; None is no limit.
+
+    Raises:
+        ConfigurationError: If one of them cannot work; names it, its value and what is allowed.
     """
 
     on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] = attrs.field(
         default=(), validator=_check_on
     )
-    max_tries: int = attrs.field(default=5, validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)])
-    wait_initial: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
-    wait_max: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
-    timeout: float | None = attrs.field(default=60.0)
-
-    @timeout.validator
-    def _check_timeout(self, _attribute: object, value: float | None) -> None:
-        if value is not None and not value > 0:
-            msg = f"Retry(timeout={value!r}) is not possible; give seconds above 0, or None for no limit"
-            raise ValueError(msg)
+    max_tries: int = attrs.field(default=5, validator=_check_tries)
+    wait_initial: float = attrs.field(default=0.1, validator=_check_wait)
+    wait_max: float = attrs.field(default=30.0, validator=_check_wait)
+    timeout: float | None = attrs.field(default=60.0, validator=_check_timeout)
 
     def covers(self, error: Exception) -> bool:
         """Whether `error` is worth another try."""

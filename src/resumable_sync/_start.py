@@ -2,23 +2,23 @@
 
 import logging
 from datetime import datetime
-from typing import Any
 
 import attrs
 
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._errors import ConfigurationError, StoreError
+from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import (
     Checkpoint,
-    Guarantee,
     Job,
     JobStatus,
-    Lease,
     changed_parts,
     fingerprint_text,
     new_run_id,
 )
 from resumable_sync._options import Options
+from resumable_sync._pieces import Pieces
+from resumable_sync._ports import keeps_checkpoint, writes_in_transaction
 from resumable_sync._protocols import (
     CheckpointingSink,
     Connector,
@@ -29,66 +29,13 @@ from resumable_sync._protocols import (
     SeekableConnector,
     Sink,
     StoreTransaction,
-    TransactionalJobStore,
 )
 from resumable_sync._restart import Decision, Rules
 from resumable_sync._retry import Retrier
 
-__all__ = [
-    "begin_sink",
-    "check_ports",
-    "drop_old_letters",
-    "guarantee_of",
-    "locate",
-    "rules_of",
-    "starting_job",
-    "writes_in_transaction",
-]
+__all__ = ["begin_sink", "drop_old_letters", "locate", "rules_of", "starting_job"]
 
 logger = logging.getLogger("resumable_sync")
-
-
-def check_ports(job_id: str, connector: Any, sink: Sink | None, store: Any, options: Options) -> None:
-    """Check that the pieces fit together.
-
-    Raises:
-        ConfigurationError: If one is no connector or store, or they cannot do together what the options ask for.
-    """
-    if isinstance(connector, type) or not callable(getattr(connector, "read", None)):
-        msg = f"job {job_id!r}: {_shown(connector)} is no connector; give an object with read(cursor, batch_size)"
-        raise ConfigurationError(msg)
-    if isinstance(store, type) or not isinstance(store, JobStore):
-        msg = f"job {job_id!r}: {_shown(store)} is no job store; give an object such as SQLJobStore(url)"
-        raise ConfigurationError(msg)
-    if options.on_refused == "dead_letter":
-        if sink is None or not sink.transactional:
-            msg = f"job {job_id!r}: on_refused='dead_letter' needs a transactional sink, such as SQLSink without url"
-            raise ConfigurationError(msg)
-        if not isinstance(store, DeadLetterStore):
-            msg = f"job {job_id!r}: on_refused='dead_letter' needs a store that keeps dead letters, such as SQLJobStore"
-            raise ConfigurationError(msg)
-
-
-def _shown(thing: Any) -> str:
-    return f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
-
-
-def writes_in_transaction(sink: Sink | None, store: JobStore) -> bool:
-    """Whether sink and checkpoint commit together."""
-    return sink is not None and sink.transactional and isinstance(store, TransactionalJobStore)
-
-
-def guarantee_of(sink: Sink | None, store: JobStore) -> Guarantee:
-    """Give what holds for the target, never more than is true."""
-    if sink is None:
-        return Guarantee.AT_LEAST_ONCE
-    if writes_in_transaction(sink, store) or _keeps_checkpoint(sink):
-        return Guarantee.EXACTLY_ONCE
-    return Guarantee.EFFECTIVELY_ONCE if sink.idempotent else Guarantee.AT_LEAST_ONCE
-
-
-def _keeps_checkpoint(sink: Sink) -> bool:
-    return not sink.transactional and isinstance(sink, CheckpointingSink)
 
 
 def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:
@@ -163,38 +110,55 @@ def drop_old_letters(store: JobStore, checkpoints: Checkpoints) -> None:
     checkpoints.transact("begin", drop)
 
 
-def begin_sink(
-    sink: Sink, connector: Connector, store: JobStore, checkpoints: Checkpoints, *, retrier: Retrier, lease: Lease
-) -> None:
+def begin_sink(pieces: Pieces, sink: Sink, checkpoints: Checkpoints, keeper: LeaseKeeper) -> None:
     """Prepare the sink for an attempt, and take over its own checkpoint where it is ahead of the store's.
 
     Args:
+        pieces: What the call works with.
         sink: The sink.
-        connector: The connector, asked for its columns where the sink wants them.
-        store: The store.
         checkpoints: Holds the job as saved; is moved on to the sink's checkpoint.
-        retrier: Calls again after transient errors.
-        lease: The lease of this attempt, which the sink sees in `job.lease`.
+        keeper: Keeps the lease, which the sink sees in `job.lease`.
     """
-    if isinstance(sink, PreparingSink) and isinstance(connector, DescribingConnector):
-        columns = retrier.call("columns", connector.columns)
+    retrier = pieces.retrier
+    if isinstance(sink, PreparingSink) and isinstance(pieces.connector, DescribingConnector):
+        columns = retrier.call("columns", pieces.connector.columns)
         sink.prepare(columns)
-    if _keeps_checkpoint(sink):
+    keeper.assure(pieces.patient)  # a process that slept while it asked must not prepare what its successor filled
+
+    def with_lease() -> Job:
+        return attrs.evolve(checkpoints.job, lease=keeper.lease)
+
+    if keeps_checkpoint(sink):
         assert isinstance(sink, CheckpointingSink)  # noqa: S101 - just asked
-        kept = retrier.call("checkpoint", sink.checkpoint, attrs.evolve(checkpoints.job, lease=lease))
+        _check_run_is_kept(pieces.store, checkpoints.job, retrier)
+        kept = retrier.call("checkpoint", sink.checkpoint, with_lease())
         reached = _reached(checkpoints.job, kept)
         if reached is not checkpoints.job:
             checkpoints.save(reached)
-    job = checkpoints.job
-    if not writes_in_transaction(sink, store):
-        retrier.call("begin", sink.begin, attrs.evolve(job, lease=lease), None)
+    if not writes_in_transaction(sink, pieces.store):
+        retrier.call("begin", sink.begin, with_lease(), None)
         return
 
     def begin(transaction: StoreTransaction) -> Job:
-        sink.begin(attrs.evolve(job, lease=lease), transaction.connection)
-        return job
+        sink.begin(with_lease(), transaction.connection)
+        return checkpoints.job
 
     checkpoints.transact("begin", begin)
+
+
+def _check_run_is_kept(store: JobStore, job: Job, retrier: Retrier) -> None:
+    """See to it that the store keeps what ties it to the sink's checkpoint.
+
+    Raises:
+        ConfigurationError: If it does not.
+    """
+    stored = retrier.call("load", store.load, job.id)
+    if stored is None or stored.run_id != job.run_id:
+        msg = (
+            f"job {job.id!r}: the sink keeps its own checkpoint, which belongs to a run, but the "
+            f"{type(store).__name__} does not keep run_id; give its table a column for it, or use another store or sink"
+        )
+        raise ConfigurationError(msg)
 
 
 def _reached(job: Job, kept: Checkpoint | None) -> Job:

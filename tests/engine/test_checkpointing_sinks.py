@@ -5,7 +5,17 @@ import pytest
 from typing_extensions import override
 
 from doubles import Numbers, Target, fail_at, saved
-from resumable_sync import Batch, Checkpoint, Job, Lease, MemoryJobStore, StoreError, run_full_sync
+from resumable_sync import (
+    Batch,
+    Checkpoint,
+    ConfigurationError,
+    Job,
+    Lease,
+    MemoryJobStore,
+    SingleWorkerJobStore,
+    StoreError,
+    run_full_sync,
+)
 
 
 class Ledger(Target):
@@ -81,3 +91,26 @@ def test_the_checkpoint_of_another_source_is_not_gone_on_from() -> None:
         run_full_sync("j", Numbers(50, "a"), ledger, store=store, batch_size=10)
     store.limit = 99
     assert run_full_sync("j", Numbers(50, "b"), ledger, store=store, batch_size=10).records == 50
+
+
+class Thin(SingleWorkerJobStore):
+    """A table that has no column for the run."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Job] = {}
+
+    @override
+    def load(self, job_id: str) -> Job | None:
+        return self.rows.get(job_id)
+
+    @override
+    def save(self, job: Job, lease: Lease) -> Lease:
+        self.rows[job.id] = Job(id=job.id, status=job.status, processed_records=job.processed_records)
+        return lease
+
+
+def test_a_store_that_does_not_keep_the_run_cannot_serve_such_a_sink() -> None:
+    ledger = Ledger()
+    with pytest.raises(ConfigurationError, match="run_id"):
+        run_full_sync("j", Numbers(50), ledger, store=Thin(), batch_size=10)
+    assert ledger.records == []

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
+from typing_extensions import override
 
 from doubles import Numbers, saved
 from resumable_sync import (
@@ -164,9 +165,21 @@ def test_a_full_sync_is_used_once_and_inside_its_block(store: SQLJobStore) -> No
     sync = FullSync("j", Numbers(5), store=store)
     with pytest.raises(ConfigurationError, match="with block"):
         list(sync)
-    with pytest.raises(ConfigurationError, match="ended"):
+    with pytest.raises(ConfigurationError, match="with block"):
         _ = sync.result
+    with pytest.raises(ConfigurationError, match="with block"):
+        _ = sync.job
+    with pytest.raises(ConfigurationError, match="with block"):
+        sync.commit(batch())
     with sync:
+        with pytest.raises(ConfigurationError, match="ended"):
+            _ = sync.result
+        assert len(list(sync)) == 1
+        assert list(sync) == []
+        with pytest.raises(ConfigurationError, match="not in hand"):
+            sync.commit("batch")  # type: ignore[arg-type]
+    assert sync.job == sync.result.job
+    with pytest.raises(ConfigurationError, match="with block"):
         list(sync)
     with pytest.raises(ConfigurationError, match="new one"), sync:
         pass
@@ -236,3 +249,56 @@ def test_a_sink_that_ends_the_transaction_is_stopped_before_it_can(
     assert delivered(engine) == []
     assert (saved(store).status, saved(store).cursor) == ("failed", None)
     assert store.load("inner") is None
+
+
+def batch() -> Batch[int]:
+    return Batch(
+        records=[1], cursor=[1], previous_cursor=None, job_id="j", run=1, sequence=0, fencing_token=1, key="0" * 32
+    )
+
+
+def test_a_batch_that_is_written_again_by_the_callers_own_retry_is_not_written_twice(
+    store: SQLJobStore, engine: Engine
+) -> None:
+    def copy(*, broken: bool) -> None:
+        with FullSync("j", Numbers(30), store=store, batch_size=10) as sync:
+            for batch in sync:
+                for _ in range(2):
+                    try:
+                        with engine.begin() as connection:
+                            insert(connection, batch)
+                            sync.commit(batch, connection)
+                            if broken and batch.sequence == 1:
+                                broken = False
+                                raise ConnectionError
+                        break
+                    except ConnectionError:
+                        continue
+
+    with pytest.raises(ConfigurationError, match="before"):
+        copy(broken=True)
+    assert delivered(engine) == list(range(saved(store).processed_records)) == list(range(10))
+    copy(broken=False)
+    assert delivered(engine) == list(range(30))
+
+
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_what_ended_reading_ends_it_again(store: SQLJobStore, prefetch: int) -> None:
+    class Broken(Numbers):
+        failed = False
+
+        @override
+        def fetch(self, offset: int, limit: int) -> list[int]:
+            if offset == 20 and not self.failed:
+                self.failed = True
+                raise KeyError("once")
+            return super().fetch(offset, limit)
+
+    with (
+        pytest.raises(KeyError, match="once"),
+        FullSync("j", Broken(50), store=store, batch_size=10, prefetch=prefetch) as sync,
+    ):
+        with pytest.raises(KeyError, match="once"):
+            list(sync)
+        list(sync)
+    assert (saved(store).status, saved(store).processed_records) == ("failed", 20)

@@ -1,10 +1,12 @@
 """One attempt at a time: a held job, a lost lease, a lease that is kept."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
+from typing_extensions import override
 
-from doubles import Numbers, Target, saved
+from doubles import FAST, Numbers, Target, saved
 from resumable_sync import (
     Batch,
     Job,
@@ -13,6 +15,7 @@ from resumable_sync import (
     Lease,
     LeaseLostError,
     MemoryJobStore,
+    _lease,
     run_full_sync,
 )
 
@@ -85,3 +88,66 @@ def test_a_long_batch_keeps_its_lease(store: MemoryJobStore) -> None:
     target = Target(lambda _: renewed.wait(10))
     assert run_full_sync("j", Numbers(10), target, store=store, lease_ttl=0.3).status == "completed"
     assert renewed.is_set()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock by which an attempt notices that it slept; a test moves it."""
+    now = [0.0]
+    monkeypatch.setattr(_lease, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+@pytest.mark.parametrize("place", ["before begin", "before complete"])
+def test_a_zombie_prepares_and_completes_nothing(store: MemoryJobStore, clock: list[float], place: str) -> None:
+    def overtaken(*_: object) -> None:
+        clock[0] += 100
+        job = store.load("j")
+        assert job is not None
+        assert job.lease is not None
+        store.acquire("j", owner="successor", ttl=60, replacing=job.lease.fencing_token)
+
+    class Sleeper(Numbers):
+        @override
+        def fetch(self, offset: int, limit: int) -> list[int]:
+            if offset == 10 and place == "before complete":
+                overtaken()
+            return super().fetch(offset, limit)
+
+        def columns(self) -> list[object]:
+            if place == "before begin":
+                overtaken()
+            return []
+
+    class Prepared(Target):
+        def prepare(self, columns: object) -> None:
+            pass
+
+    target = Prepared()
+    with pytest.raises(LeaseLostError) as caught:
+        run_full_sync("j", Sleeper(10), target, store=store, batch_size=10, prefetch=0)
+    assert target.completed == []
+    assert target.begun == [] or place == "before complete"
+    assert getattr(caught.value, "__notes__", []) == []
+
+
+def test_a_doubtful_lease_is_looked_after_with_the_patience_of_the_store(clock: list[float]) -> None:
+    class Cut(MemoryJobStore):
+        cuts = 2
+
+        @override
+        def renew(self, lease: Lease, ttl: float) -> Lease:
+            if self.cuts:
+                self.cuts -= 1
+                raise ConnectionError("net down")
+            return super().renew(lease, ttl)
+
+    class Slow(Numbers):
+        @override
+        def fetch(self, offset: int, limit: int) -> list[int]:
+            clock[0] += 100
+            return super().fetch(offset, limit)
+
+    store = Cut()
+    result = run_full_sync("j", Slow(30), Target(), store=store, batch_size=10, retry=FAST, prefetch=0)
+    assert (result.status, store.cuts) == ("completed", 0)

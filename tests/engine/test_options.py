@@ -5,9 +5,10 @@ from typing import Any
 
 import attrs
 import pytest
+from typing_extensions import override
 
 from doubles import Numbers, Target
-from resumable_sync import ConfigurationError, MemoryJobStore, plan_full_sync, run_full_sync
+from resumable_sync import ConfigurationError, MemoryJobStore, plan_full_sync, run_full_sync, transactional
 from resumable_sync._options import Options, SyncOptions
 
 
@@ -69,3 +70,30 @@ def test_what_is_no_connector_is_refused(store: MemoryJobStore, connector: Any) 
 def test_what_is_no_store_is_refused(bad_store: Any) -> None:
     with pytest.raises(ConfigurationError, match="store"):
         run_full_sync("j", Numbers(10), Target(), store=bad_store)
+
+
+def test_a_transactional_sink_needs_a_transactional_store(store: MemoryJobStore) -> None:
+    numbers = Numbers(10)
+    with pytest.raises(ConfigurationError, match=r"'j'.*no transactions"):
+        plan_full_sync("j", numbers, transactional(lambda _batch, _connection: None), store=store)
+    with pytest.raises(ConfigurationError, match=r"'j'.*no transactions"):
+        run_full_sync("j", numbers, transactional(lambda _batch, _connection: None), store=store)
+    assert numbers.asked == []
+    assert list(store.jobs()) == []
+
+
+def test_an_error_before_the_lease_names_the_job(store: MemoryJobStore) -> None:
+    class Gone(Numbers):
+        @property
+        @override
+        def fingerprint(self) -> str:
+            raise OSError("no such source")
+
+        @fingerprint.setter
+        def fingerprint(self, value: object) -> None:
+            pass
+
+    for call in (run_full_sync, plan_full_sync):
+        with pytest.raises(OSError, match="no such source") as caught:
+            call("my job", Gone(10), Target(), store=store)
+        assert "'my job'" in caught.value.__notes__[0]

@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, Engine
 from typing_extensions import override
 
 from resumable_sync._bases import OffsetConnector
-from resumable_sync._database import database_identity, make_engine
+from resumable_sync._database import database_identity, make_engine, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import Column, Connector
@@ -224,7 +224,7 @@ class SQLConnector(Connector[Row]):
     @override
     def __repr__(self) -> str:
         what = f"query {_written(self._key or ())}" if self._query else str(self._table_or_query)
-        return f"SQLConnector({self._database.engine.url!r}, {what!r}, paging={self._paging!r})"
+        return f"SQLConnector({shown_url(self._database.engine.url)!r}, {what!r}, paging={self._paging!r})"
 
     @override
     def __getstate__(self) -> dict[str, Any]:
@@ -311,7 +311,7 @@ class SQLQueryTemplate(OffsetConnector[Row]):
 
     @override
     def __repr__(self) -> str:
-        return f"SQLQueryTemplate({self._database.engine.url!r})"
+        return f"SQLQueryTemplate({shown_url(self._database.engine.url)!r})"
 
     @override
     def __getstate__(self) -> dict[str, Any]:

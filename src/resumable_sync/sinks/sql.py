@@ -4,11 +4,10 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, Engine
 from typing_extensions import override
 
-from resumable_sync._database import is_mysql, scrub
+from resumable_sync._database import is_mysql, parse_url, scrub, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
@@ -97,7 +96,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         self._schema, self._table = _split(table, schema)
         self._mode = mode
         self._key = _key(key, mode)
-        self._url = _parse(url)
+        self._url = url if url is None or isinstance(url, Engine) else parse_url(url)
         self.transactional = url is None
         self.idempotent = mode == "upsert"
         self._columns: Sequence[Column] | None = None
@@ -244,7 +243,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         url = self._url.url if isinstance(self._url, Engine) else self._url
         parts = [repr(self._shown()), f"mode={self._mode!r}"]
         parts += [f"key={self._key!r}"] if self._key else []
-        parts += [f"url={url.render_as_string()!r}"] if url is not None else []
+        parts += [f"url={shown_url(url)!r}"] if url is not None else []
         return f"SQLSink({', '.join(parts)})"
 
     @override
@@ -300,14 +299,3 @@ def _key(key: Any, mode: str) -> tuple[str, ...] | None:
         msg = "key= has no meaning with mode='append'; leave it out, or use mode='upsert'"
         raise ConfigurationError(msg)
     return names
-
-
-def _parse(url: str | URL | Engine | None) -> URL | Engine | None:
-    if not isinstance(url, str):
-        return url
-    try:
-        return make_url(url)
-    except ArgumentError:
-        # The text may hold a password, in a place where nothing can find it.
-        msg = "the database URL cannot be parsed; write it as dialect://user:password@host:port/database"
-        raise ConfigurationError(msg) from None

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from resumable_sync._database import database_identity, make_engine, scrub, sqlite_path, use_wal
+from resumable_sync._database import database_identity, make_engine, scrub, shown_url, sqlite_path, use_wal
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, StoreError, describe_error
 from resumable_sync._model import DeadLetter, Job, Lease
 from resumable_sync._protocols import DeadLetterStore, StoreTransaction
@@ -107,7 +107,7 @@ class SQLJobStore(DeadLetterStore):
 
     @override
     def __repr__(self) -> str:
-        return f"SQLJobStore({str(self._connections.engine.url)!r}, table_prefix={self._prefix!r})"
+        return f"SQLJobStore({shown_url(self._connections.engine.url)!r}, table_prefix={self._prefix!r})"
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,224 @@
+"""What may be said about an error: no password, no key, no token, and all that helps."""
+
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+from typing_extensions import override
+
+from resumable_sync._database import make_engine, shown_url
+from resumable_sync._errors import ConfigurationError, CrashLoopError, describe_error, mask_credentials
+from resumable_sync._model import fingerprint_text
+from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
+from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.sql import SQLJobStore
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://shop:hunter2@db/shop",
+        "postgresql://shop:hun/hunter2@db/shop",
+        "postgresql://shop:hun@hunter2@db/shop",
+        "postgresql://shop:1234/hunter2@db/shop",
+        'postgresql://shop:hun"hunter2@db/shop',
+        "sqlite:///jobs.db,postgresql://shop:hunter2@db/shop",
+        "https://hunter2@example.com/v1",
+        "https://hunter2:x-oauth-basic@example.com/v1",
+        "git+https://:hunter2@example.com",
+        "sqlite:///jobs.db,https://hunter2@example.com",
+        "password=hunter2",
+        "password = hunter2",
+        "password=a,hunter2",
+        "password=a;hunter2",
+        "password=a'hunter2",
+        "password='a hunter2'",
+        'password="a\\"hunter2"',
+        'password="a hunter2',
+        "db_password: hunter2",
+        "dbPassword=hunter2",
+        "PGPASSWORD=hunter2",
+        "user=shop pass=hunter2 host=db",
+        "passphrase=hunter2",
+        "api-key: hunter2",
+        "X-Api-Key: hunter2",
+        "aws_secret_access_key=hunter2",
+        "AccountName=shop;AccountKey=hunter2;",
+        "private_key=hunter2",
+        "private_key='hunter2'",
+        "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----",
+        "https://example.com/v1?sig=hunter2&page=2",
+        "https://example.com/v1?auth=hunter2",
+        "https://example.com/v1?key=hunter2",
+        "https://example.com/v1?a=1&access_token=hunter2",
+        "client_secret%3Dhunter2%26scope%3Dall",
+        '{"password": "hunter2"}',
+        r"{\"password\": \"hunter2\"}",
+        r"{\"password\": \"a\\\"hunter2\"}",
+        r"{\\\"password\\\": \\\"hunter2\\\"}",
+        "{'password': b'hunter2'}",
+        "{'Authorization': 'hunter2'}",
+        "{'Authorization': 'Bearer hunter2'}",
+        "('password', 'hunter2')",
+        "[(b'x-api-key', b'hunter2')]",
+        "Authorization: hunter2",
+        "Authorization: Bearer hunter2",
+        'Authorization: Digest username="shop", nonce="1", response="hunter2"',
+        "authorization=hunter2",
+        "Proxy-Authorization: Basic hunter2",
+        "Bearer hunter2hunter2",
+        "Cookie: session=hunter2",
+        "Cookie: a=1; session=hunter2",
+        "Set-Cookie: session=hunter2; Path=/",
+        "{'Cookie': 'session=hunter2'}",
+        "sessionid=hunter2",
+    ],
+)
+def test_credentials_are_masked_wherever_they_stand(text: str) -> None:
+    masked = mask_credentials(f"failed: {text}")
+    assert SECRET not in masked
+    assert "***" in masked
+    assert SECRET not in mask_credentials(masked)
+    assert SECRET not in describe_error(ValueError(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token 5 expired",
+        "the key 'id' is not unique",
+        "the lease of job 'orders' (fencing token 12) was lost",
+        "fencing_token=12 is older than 13",
+        "no such column: key",
+        "postgresql+psycopg://shop@db/shop is down",
+        "https://example.com:8080/v1?page=2 gave 500",
+        "https://example.com/@shop",
+        "the columns are 'token', 'id'",
+        "bypass=1, design=2, author=3",
+        "auth: failed",
+        "primary key: id",
+        "at 12:30:00 the server said: no",
+    ],
+)
+def test_harmless_text_stays(text: str) -> None:
+    assert mask_credentials(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("postgresql://shop:hunter2@db:5432/shop", "postgresql://shop:***@db:5432/shop"),
+        ("password=hunter2 host=db", "password=*** host=db"),
+        ("password=hunter2, host=db", "password=***, host=db"),
+        ("PWD=hunter2;Server=db", "PWD=***;Server=db"),
+        ("/v1?token=hunter2&page=2", "/v1?token=***&page=2"),
+        ('{"password": "hunter2", "host": "db"}', '{"password": ***, "host": "db"}'),
+        ("f(password='hunter2') failed", "f(password=***) failed"),
+        ("f(password=hunter2) failed", "f(password=***) failed"),
+    ],
+)
+def test_what_stands_beside_a_credential_stays(text: str, masked: str) -> None:
+    assert mask_credentials(text) == masked
+    assert mask_credentials(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["://", "a", "a-", "password", "password=", "password='", "token ", '\\"', "\\", "@:", "Bearer ", "-----BEGIN ", "%3D"]
+    + ["('a", "password=,a", "password=a,", "Cookie:", "-----BEGIN PRIVATE KEY-----", "key = ", "x://u:p@"],
+)
+def test_masking_takes_time_in_proportion_to_the_text(piece: str) -> None:
+    text = piece * (400_000 // len(piece))
+    started = time.perf_counter()
+    mask_credentials(text)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://shop:hunter2@db/shop",
+        "postgresql+psycopg://db/shop?user=shop&password=hunter2",
+        "postgresql+psycopg://db/shop?sslpassword=hunter2&application_name=etl",
+        "mysql+pymysql://db/shop?passwd=hunter2",
+        "postgresql+psycopg://db/shop?p%61ssword=hunter2%26x",
+    ],
+)
+def test_no_repr_shows_a_password(url: str) -> None:
+    engine = make_engine(url)
+    objects = [
+        SQLJobStore(url),
+        SQLJobStore(engine),
+        SQLSink("orders", "append", url=url),
+        SQLSink("orders", "append", url=make_url(url)),
+        SQLSink("orders", "append", url=engine),
+        SQLConnector(url, "orders"),
+        SQLConnector(engine, "orders"),
+        SQLQueryTemplate(url, "SELECT 1 LIMIT :limit OFFSET :offset"),
+    ]
+    for each in objects:
+        assert SECRET not in repr(each)
+        assert "***" in repr(each)
+        assert "db/shop" in repr(each)
+    assert SECRET not in shown_url(make_url(url))
+
+
+def test_a_url_without_a_password_is_shown_as_it_is() -> None:
+    for url in ("postgresql+psycopg://shop@db/shop?sslmode=require", "sqlite:////srv/data/jobs.db"):
+        assert shown_url(make_url(url)) == url
+
+
+class SpeechlessError(Exception):
+    @override
+    def __str__(self) -> str:
+        raise RuntimeError(SECRET)
+
+
+class OddError(Exception):
+    @property
+    def orig(self) -> Any:
+        raise RuntimeError(SECRET)
+
+    @property
+    def diag(self) -> Any:
+        raise RuntimeError(SECRET)
+
+
+@pytest.mark.parametrize("error", [SpeechlessError("x"), OddError("x"), ExceptionGroup("g", [SpeechlessError("x")])])
+def test_every_error_can_be_described(error: Exception) -> None:
+    text = describe_error(error)
+    assert text.startswith(f"{type(error).__name__}: ")
+    assert SECRET not in text
+
+
+def test_a_driver_error_that_cannot_be_shown_is_described() -> None:
+    error = RuntimeError("outside")
+    error.orig = SpeechlessError(SpeechlessError())  # type: ignore[attr-defined]
+    assert describe_error(error).startswith("RuntimeError: ")
+
+
+def test_a_crash_loop_promises_nothing_that_does_not_help() -> None:
+    text = str(CrashLoopError("orders", 5, 5))
+    assert "batch_size" not in text
+    assert "max_stalled_attempts" in text
+    assert "store.delete(job_id)" in text
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "named"),
+    [
+        (5, "5"),
+        (b"table", "b'table'"),
+        (["table"], "['table']"),
+        ({"table": 5}, "'table'"),
+        ({5: "table"}, "5"),
+        ({"table": None}, "'table'"),
+    ],
+)
+def test_a_fingerprint_is_text_or_a_mapping_of_texts(fingerprint: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match="give a str") as caught:
+        fingerprint_text(fingerprint)
+    assert named in str(caught.value)
