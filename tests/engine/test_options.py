@@ -1,14 +1,14 @@
 """Arguments that cannot work are refused before anything happens."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import pytest
-from typing_extensions import override
 
 from doubles import Numbers, Target
-from resumable_sync import ConfigurationError, MemoryJobStore, plan_full_sync, run_full_sync, transactional
+from resumable_sync import ConfigurationError, MemoryJobStore, Page, plan_full_sync, run_full_sync, transactional
 from resumable_sync._options import Options, SyncOptions
 
 
@@ -83,17 +83,18 @@ def test_a_transactional_sink_needs_a_transactional_store(store: MemoryJobStore)
 
 
 def test_an_error_before_the_lease_names_the_job(store: MemoryJobStore) -> None:
-    class Gone(Numbers):
+    class Gone:
         @property
-        @override
         def fingerprint(self) -> str:
             raise OSError("no such source")
 
-        @fingerprint.setter
-        def fingerprint(self, value: object) -> None:
-            pass
+        def read(self, cursor: Any, batch_size: int) -> Iterator[Page[int]]:
+            yield Page([cursor], [batch_size])
+
+        def count(self) -> int | None:
+            return None
 
     for call in (run_full_sync, plan_full_sync):
         with pytest.raises(OSError, match="no such source") as caught:
-            call("my job", Gone(10), Target(), store=store)
+            call("my job", Gone(), Target(), store=store)
         assert "'my job'" in caught.value.__notes__[0]
