@@ -54,7 +54,6 @@ MODULES = {
     "_attempt": "engine",
     "_session": "engine",
     "_default_store": "engine",
-    "_default_store": "engine",
     "_replay": "engine",
     "_engine": "engine",
 }
