@@ -32,6 +32,10 @@ _PLAIN_INT = 2**53
 _JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
+class _UnsupportedError(Exception):
+    """Says of a value why it cannot be encoded, and what to do."""
+
+
 def encode_cursor(cursor: Any) -> str:
     """Encode a cursor.
 
@@ -55,13 +59,21 @@ def encode_cursor(cursor: Any) -> str:
     return text
 
 
-def encode_value(value: Any) -> str:
+def encode_value(value: Any, *, what: str = "cursor") -> str:
     """Encode a value as `encode_cursor` does, of any length (records of dead letters).
+
+    Args:
+        value: The value.
+        what: What it is, for the message.
 
     Raises:
         CursorError: If the value is of another type or too deep.
     """
-    return _JSON.encode([FORMAT_VERSION, _encode(value, MAX_DEPTH)])
+    try:
+        return _JSON.encode([FORMAT_VERSION, _encode(value, MAX_DEPTH)])
+    except _UnsupportedError as unsupported:
+        msg = f"the {what} {unsupported}"
+        raise CursorError(msg) from None
 
 
 def decode_cursor(text: Any, *, job_id: str | None = None, field: str = "cursor") -> Any:
@@ -107,16 +119,16 @@ def _encode(value: Any, depth: int) -> Any:
     if value is None or kind is bool:
         return value
     if depth == 0:
-        msg = f"the cursor is nested more than {MAX_DEPTH} deep; make it flat"
-        raise CursorError(msg)
+        msg = f"is nested more than {MAX_DEPTH} deep; make it flat"
+        raise _UnsupportedError(msg)
     encoder = _ENCODERS.get(kind)
     if encoder is None:
         msg = (
-            f"a cursor cannot hold a {kind.__module__}.{kind.__qualname__}; convert it to one of None, bool, int, "
+            f"cannot hold a {kind.__module__}.{kind.__qualname__}; convert it to one of None, bool, int, "
             "float, str, bytes, Decimal, datetime, date, time, timedelta, UUID, list, tuple or dict with string keys "
             "(exactly these types)"
         )
-        raise CursorError(msg)
+        raise _UnsupportedError(msg)
     return encoder(value, depth)
 
 
@@ -142,8 +154,8 @@ def _encode_str(value: str, _depth: int) -> Any:
 
 def _encode_dict(value: dict[Any, Any], depth: int) -> Any:
     if not all(type(key) is str for key in value):
-        msg = "a cursor's dict has a key that is not a str; use string keys"
-        raise CursorError(msg)
+        msg = "cannot hold a dict with a key that is not a str; use string keys"
+        raise _UnsupportedError(msg)
     return {"$dict": [[_encode_str(key, depth), _encode(item, depth - 1)] for key, item in value.items()]}
 
 
@@ -158,10 +170,10 @@ def _encode_zone(zone: tzinfo | None) -> Any:
     if type(zone) is ZoneInfo and zone.key is not None:
         return zone.key
     msg = (
-        f"a cursor's time has a time zone of type {type(zone).__module__}.{type(zone).__qualname__}; "
+        f"cannot hold a time zone of type {type(zone).__module__}.{type(zone).__qualname__}; "
         "use datetime.timezone or zoneinfo.ZoneInfo(key)"
     )
-    raise CursorError(msg)
+    raise _UnsupportedError(msg)
 
 
 _ENCODERS: dict[type, Callable[[Any, int], Any]] = {

@@ -2,8 +2,11 @@
 
 import pickle
 import threading
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 from typing_extensions import override
 
@@ -143,6 +146,29 @@ def test_a_status_of_the_table() -> None:
     with pytest.raises(StateCorruptError) as caught:
         store.load("odd")
     assert (caught.value.job_id, caught.value.field) == ("odd", "status")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("processed_records", value) for value in (None, "1200", -5, True, 7.0, Decimal(7))),
+        *((field, "1") for field in ("run", "attempt", "processed_batches", "dead_letters", "stalled_attempts")),
+        *(("total_records", value) for value in ("1200", -1, True, 7.5)),
+        *((field, 5) for field in ("run_id", "fingerprint", "error")),
+        *((field, "2026-01-31") for field in ("created_at", "started_at", "updated_at", "finished_at")),
+        ("updated_at", datetime(2026, 1, 31)),  # noqa: DTZ001 - without a time zone is what it shows
+        ("cursor", {1, 2}),
+        ("id", "JOB"),
+        ("id", None),
+    ],
+)
+def test_a_field_of_the_table_that_cannot_be_one(field: str, value: Any) -> None:
+    damaged = attrs.evolve(Job(id="job", status=JobStatus.FAILED), **{field: value})
+    store = Rows({"job": damaged})
+    with pytest.raises(StateCorruptError) as caught:
+        store.load("job")
+    assert (caught.value.job_id, caught.value.field) == ("job", field)
+    assert store.rows["job"] is damaged
 
 
 def test_delete_asks_to_be_written() -> None:

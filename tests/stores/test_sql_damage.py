@@ -7,7 +7,7 @@ import attrs
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from resumable_sync._errors import StateCorruptError, StoreError
+from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
 from resumable_sync._model import DeadLetter, Job, JobStatus
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -191,3 +191,26 @@ def test_a_file_that_is_no_database(tmp_path: Any) -> None:
                 call()
             assert caught.value.__cause__ is not None
     assert path.read_bytes() == before
+
+
+class Odd:
+    """A type that no store can keep."""
+
+
+@pytest.mark.parametrize(
+    ("record", "told"), [({"n", "m"}, "set"), ({"n": Odd()}, "Odd"), ({1: "n"}, "key that is not a str")]
+)
+def test_a_record_that_cannot_be_kept_is_told_with_its_job_and_batch(
+    store: SQLJobStore, record: Any, told: str
+) -> None:
+    lease = store.acquire("job", owner="one", ttl=60.0)
+    letter = DeadLetter(job_id="job", run=1, record=record, error="ValueError: no", key="k" * 32)
+    with pytest.raises(ConfigurationError, match=told) as caught, store.transaction() as transaction:
+        store.add_dead_letters([letter], transaction)
+    message = str(caught.value)
+    assert "job 'job'" in message
+    assert "k" * 32 in message
+    assert "on_refused='fail'" in message
+    assert "cursor" not in message
+    assert list(store.dead_letters("job")) == []
+    store.release(lease)

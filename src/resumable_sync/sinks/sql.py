@@ -1,5 +1,6 @@
 """`SQLSink`: batches into a table, exactly once."""
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
@@ -56,6 +57,9 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     What fits no column raises `ValueError` without the value, which counts as refused by the sink. Numbers and times
     are rounded to the digits that the column has, by the database.
 
+    With `url` an object is for one job at a time. Once another job has begun on it, the earlier one's next batch is a
+    `ConfigurationError`, and nothing of it is written.
+
     Args:
         table: `"name"` or `"schema.name"`.
         mode: `"append"` adds every record. `"upsert"` replaces the row of the same key; of several records of a key in
@@ -105,6 +109,9 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     def _open(self) -> None:
         self._writer: Writer | None = None
         self._token: int | None = None
+        self._job_id: str | None = None
+        # Two threads on one connection would commit each other's rows.
+        self._lock = threading.RLock()
         self._checkpoint = TargetCheckpoint(self._table, self._schema)
         self._link = None if self._url is None else Link(self._url)
         if self._link is not None:
@@ -123,13 +130,14 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     def checkpoint(self, job: Job) -> Checkpoint | None:
         if self._link is None:
             return None
-        token = self._take_token(job)
 
         def claim(connection: Connection) -> Checkpoint | None:
             self._checkpoint.create(connection)
             return self._checkpoint.claim(connection, job, token)
 
-        return self._transact(self._link, claim)
+        with self._lock:
+            token = self._take_over(job)
+            return self._transact(self._link, claim)
 
     @override
     def begin(self, job: Job, connection: Connection | None) -> None:
@@ -137,15 +145,16 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
             given = self._given(connection)
             self._writer = _scrubbed(lambda: self._look(given, may_create=True))
             return
-        token = self._take_token(job)
-        # Of its own, since MySQL and MariaDB commit with it.
-        self._writer = self._transact(self._link, lambda own: self._look(own, may_create=True))
 
         def start(own: Connection) -> None:
             self._checkpoint.create(own)
             self._checkpoint.begin(own, job, token)
 
-        self._transact(self._link, start)
+        with self._lock:
+            token = self._take_over(job)
+            # Of its own, since MySQL and MariaDB commit with it.
+            self._writer = self._transact(self._link, lambda own: self._look(own, may_create=True))
+            self._transact(self._link, start)
 
     @override
     def write(self, batch: Batch[Any], connection: Connection | None) -> None:
@@ -158,22 +167,26 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
             if self._checkpoint.advance(own, batch):
                 self._ready(own).write(own, batch)
 
-        self._transact(self._link, write)
-        self._token = batch.fencing_token
+        with self._lock:
+            self._check_job(batch.job_id)
+            self._transact(self._link, write)
+            self._token = batch.fencing_token
 
     @override
     def complete(self, job: Job, connection: Connection | None) -> None:
         if self._link is None:
             self._given(connection)
             return
-        token = self._take_token(job)
 
         def finish(own: Connection) -> None:
             self._checkpoint.claim(own, job, token)
             self._checkpoint.finish(own, job)
 
-        self._transact(self._link, finish)
-        self._link.release()
+        with self._lock:
+            self._check_job(job.id)
+            token = self._take_token(job)
+            self._transact(self._link, finish)
+            self._link.release()
 
     def _look(self, connection: Connection, *, may_create: bool) -> Writer:
         target = reflect(connection, self._table, self._schema)
@@ -222,6 +235,20 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
             raise ConfigurationError(msg)
         return connection
 
+    def _take_over(self, job: Job) -> int:
+        # Nobody tells a sink that an attempt ended, so the job that began last has it.
+        if self._job_id != job.id:
+            self._job_id, self._token = job.id, None
+        return self._take_token(job)
+
+    def _check_job(self, job_id: str) -> None:
+        if self._job_id is not None and self._job_id != job_id:
+            msg = (
+                f"SQLSink({self._shown()!r}) with url= is for one job at a time: job {job_id!r} was writing, and job "
+                f"{self._job_id!r} began on the same object; give each job one of its own"
+            )
+            raise ConfigurationError(msg)
+
     def _take_token(self, job: Job) -> int:
         if job.lease is not None:
             self._token = job.lease.fencing_token
@@ -251,7 +278,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         if isinstance(self._url, Engine):
             msg = "SQLSink made from an engine does not pickle; make it from a URL"
             raise ConfigurationError(msg)
-        runtime = ("_writer", "_token", "_checkpoint", "_link", "_finalizer")
+        runtime = ("_writer", "_token", "_job_id", "_lock", "_checkpoint", "_link", "_finalizer")
         return {name: value for name, value in self.__dict__.items() if name not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -3,13 +3,15 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
 import attrs
 from typing_extensions import override
 
-from resumable_sync._errors import ConfigurationError, StateCorruptError
+from resumable_sync._cursor import encode_cursor
+from resumable_sync._errors import ConfigurationError, CursorError, StateCorruptError
 from resumable_sync._model import Job, JobStatus, Lease, utc_now
 from resumable_sync._protocols import JobStore
 from resumable_sync._validate import check_job_id
@@ -18,6 +20,17 @@ from resumable_sync.stores._leases import LeaseBook, check_owner, check_ttl
 __all__ = ["SingleWorkerJobStore"]
 
 _BOOK = "_resumable_sync_leases"
+_COUNTS = (
+    "run",
+    "attempt",
+    "processed_records",
+    "processed_batches",
+    "total_records",
+    "dead_letters",
+    "stalled_attempts",
+)
+_TEXTS = ("run_id", "fingerprint", "error")
+_TIMES = ("created_at", "started_at", "updated_at", "finished_at")
 
 
 class SingleWorkerJobStore(JobStore, ABC):
@@ -34,7 +47,8 @@ class SingleWorkerJobStore(JobStore, ABC):
     - `save` is entered only with a good lease (else `LeaseLostError`), nobody can acquire the job while it runs, and
       the lease is extended after it; what it returns does not matter (return `lease` to please a type checker);
     - the job that `load` gives gets the live lease, and a `status` given as text becomes a `JobStatus`; a job that was
-      acquired and never saved is `pending`;
+      acquired and never saved is `pending`; a field that cannot be one, such as a count that is NULL or text, is a
+      `StateCorruptError`;
     - `delete`, which you may add, ends the lease too.
 
     `jobs` names the jobs that this object has acquired; override it to list the table. Exceptions of your methods go
@@ -140,6 +154,7 @@ def _wrap_load(load: Callable[[Any, str], Any]) -> Callable[..., Any]:
         if not isinstance(job, Job):
             msg = f"{type(self).__name__}.load gave a {type(job).__name__}; give a Job or None"
             raise ConfigurationError(msg)
+        _check(job, job_id)
         return attrs.evolve(job, status=_status(job), lease=self._leases.live(job_id))
 
     return wrapper
@@ -163,6 +178,34 @@ def _wrap_delete(delete: Callable[[Any, str], Any]) -> Callable[..., Any]:
         self._leases.forget(job_id)
 
     return wrapper
+
+
+def _check(job: Job, job_id: str) -> None:
+    """Refuse what a table can hold and a job cannot: it would fail, or count wrongly, far from here.
+
+    Raises:
+        StateCorruptError: If a field is of another type or out of range.
+    """
+    if job.id != job_id:
+        raise StateCorruptError(job_id, "id", "is that of another job")
+    for field in _COUNTS:
+        value: Any = getattr(job, field)
+        if value is None and field == "total_records":
+            continue
+        if type(value) is not int or value < 0:
+            what = "is negative" if type(value) is int else f"is a {type(value).__name__}"
+            raise StateCorruptError(job_id, field, f"{what}, not an integer from 0 up")
+    for field in _TEXTS:
+        if not isinstance(getattr(job, field), str | None):
+            raise StateCorruptError(job_id, field, "is neither text nor None")
+    for field in _TIMES:
+        time: Any = getattr(job, field)
+        if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
+            raise StateCorruptError(job_id, field, "is not a datetime with a time zone")
+    try:
+        encode_cursor(job.cursor)
+    except CursorError as error:
+        raise StateCorruptError(job_id, "cursor", f"cannot be one: {error.message}") from None
 
 
 def _status(job: Job) -> JobStatus:
