@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -13,18 +12,7 @@ from resumable_sync._errors import ConfigurationError, CursorError, StateCorrupt
 from resumable_sync._model import DeadLetter, Job, JobStatus, Lease
 from resumable_sync.stores._leases import microseconds
 
-__all__ = [
-    "JOB_COLUMNS",
-    "MOVING_COLUMNS",
-    "differ_in_progress_only",
-    "is_token",
-    "job_from_row",
-    "letter_from_row",
-    "row_of_job",
-    "row_of_letter",
-    "row_of_progress",
-    "time_of",
-]
+__all__ = ["JOB_COLUMNS", "is_token", "job_from_row", "letter_from_row", "row_of_job", "row_of_letter", "time_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
@@ -52,12 +40,6 @@ JOB_COLUMNS = (
 """The columns that `row_of_job` gives."""
 
 
-MOVING_COLUMNS = ("cursor", "processed_records", "processed_batches", "stalled_attempts", "updated_at")
-"""The columns that `row_of_progress` gives: those that most batches change, and no others."""
-
-_resting = attrgetter(*(name for name in JOB_COLUMNS if name not in MOVING_COLUMNS))
-
-
 def row_of_job(job: Job) -> dict[str, Any]:
     """Give the columns of a job, without those of its lease."""
     return {
@@ -65,31 +47,19 @@ def row_of_job(job: Job) -> dict[str, Any]:
         "run": job.run,
         "run_id": job.run_id,
         "attempt": job.attempt,
-        "total_records": job.total_records,
-        "dead_letters": job.dead_letters,
-        "fingerprint": _stored_text(job.fingerprint),
-        "error": _stored_text(job.error),
-        "created_at": _stored_time(job.created_at),
-        "started_at": _stored_time(job.started_at),
-        "finished_at": _stored_time(job.finished_at),
-        **row_of_progress(job),
-    }
-
-
-def row_of_progress(job: Job) -> dict[str, Any]:
-    """Give the columns of a job that most batches change."""
-    return {
         "cursor": None if job.cursor is None else encode_cursor(job.cursor),
         "processed_records": job.processed_records,
         "processed_batches": job.processed_batches,
+        "total_records": job.total_records,
+        "dead_letters": job.dead_letters,
+        "fingerprint": _stored_text(job.fingerprint),
         "stalled_attempts": job.stalled_attempts,
+        "error": _stored_text(job.error),
+        "created_at": _stored_time(job.created_at),
+        "started_at": _stored_time(job.started_at),
         "updated_at": _stored_time(job.updated_at),
+        "finished_at": _stored_time(job.finished_at),
     }
-
-
-def differ_in_progress_only(one: Job, other: Job) -> bool:
-    """Whether two jobs have all columns in common that `row_of_progress` does not give."""
-    return bool(_resting(one) == _resting(other))
 
 
 def job_from_row(row: RowMapping, now: int) -> Job:

@@ -22,18 +22,9 @@ from resumable_sync.stores._connections import Connections, Translated
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT, check_owner, check_ttl
 from resumable_sync.stores._prepared import Prepared
-from resumable_sync.stores._rows import (
-    differ_in_progress_only,
-    is_token,
-    job_from_row,
-    letter_from_row,
-    row_of_job,
-    row_of_letter,
-    row_of_progress,
-    time_of,
-)
+from resumable_sync.stores._rows import is_token, job_from_row, letter_from_row, row_of_job, row_of_letter, time_of
 from resumable_sync.stores._statements import Statements
-from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, Saved, refuse_inside_transaction
+from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, refuse_inside_transaction
 
 __all__ = ["SQLJobStore"]
 
@@ -298,22 +289,14 @@ class SQLJobStore(DeadLetterStore):
         with Translated("removing the dead letters of", job_id):
             transaction.connection.execute(self._statements.purge_letters, {"b_id": job_id})
 
-    def _save(self, connection: Connection, job: Job, lease: Lease, known: Saved | None) -> Lease:
+    def _save(self, connection: Connection, job: Job, lease: Lease) -> Lease:
         if job.id != lease.job_id:
             msg = f"job {job.id!r} cannot be saved under a lease of {lease.job_id!r}; acquire a lease of its own"
             raise ConfigurationError(msg)
-        # What is in the row already need not be sent: eleven parameters fewer are 40 us on PostgreSQL.
-        moves = (
-            known is not None
-            and known.fencing_token == lease.fencing_token
-            and known.job.id == job.id
-            and differ_in_progress_only(known.job, job)
-        )
-        parameters = row_of_progress(job) if moves else row_of_job(job)
+        parameters = row_of_job(job)
         parameters["b_id"], parameters["b_token"] = lease.job_id, lease.fencing_token
         with Translated("saving", job.id):
-            statement = self._statements.move if moves else self._statements.save
-            return self._extend(connection, statement, parameters, lease)
+            return self._extend(connection, self._statements.save, parameters, lease)
 
     def _extend(self, connection: Connection, update: Prepared, parameters: dict[str, Any], lease: Lease) -> Lease:
         """Send an UPDATE that extends the lease, and give the lease as it is then.
