@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     create_engine,
     insert,
+    make_url,
     select,
     text,
 )
@@ -359,7 +360,7 @@ def test_a_role_that_must_not_create_tables_is_told_what_to_create(postgres_url:
 
 
 def test_a_session_that_cuts_values_silently_is_refused(mariadb_url: str) -> None:
-    sink = SQLSink("orders", "append", url=f"{mariadb_url}?sql_mode=ANSI")
+    sink = SQLSink("orders", "append", url=make_url(mariadb_url).update_query_dict({"sql_mode": "ANSI"}))
     engine = create_engine(mariadb_url)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE orders (id INTEGER, name VARCHAR(3))"))

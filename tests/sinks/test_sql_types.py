@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Column as SQLColumn
-from sqlalchemy import MetaData, Numeric, Table, TypeDecorator, create_engine, select, text, types
+from sqlalchemy import MetaData, Numeric, Table, TypeDecorator, create_engine, make_url, select, text, types
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.pool import NullPool
 
@@ -179,6 +179,11 @@ REFUSED: dict[str, tuple[str, str, Any, str]] = {
 }
 
 
+def with_time_zone(url: str, offset: str) -> str:
+    query = {"init_command": f"SET time_zone='{offset}'"}
+    return make_url(url).update_query_dict(query).render_as_string(hide_password=False)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_column_cannot_keep_is_refused_and_nothing_written(
     name: str, new_database: Callable[[str], str]
@@ -186,7 +191,7 @@ def test_what_a_column_cannot_keep_is_refused_and_nothing_written(
     kind, declaration, value, says = REFUSED[name]
     url = new_database(kind)
     if declaration == "TIMESTAMP":
-        url += "?init_command=SET time_zone='%2B03:00'"
+        url = with_time_zone(url, "+03:00")
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(f"CREATE TABLE target (id INTEGER, x {declaration} NULL)"))
@@ -227,7 +232,7 @@ def test_what_a_driver_cannot_bind_is_converted(name: str, new_database: Callabl
     kind, declaration, value, expected = CONVERTED[name]
     url = new_database(kind)
     if declaration.startswith("TIMESTAMP("):
-        url += "?init_command=SET time_zone='%2B00:00'"
+        url = with_time_zone(url, "+00:00")
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(f"CREATE TABLE target (id INTEGER, x {declaration})"))
