@@ -252,7 +252,7 @@ _QUOTED = rf"b?(?P<quote>{_CLOSED})(?:(?!(?<!\\)(?P=quote)).)*+(?P=quote)?"
 # Punctuation ends a value only where something else may begin.
 _PLAIN = r"(?:[^\s&,;'\")}\]]|[&,;'\")}\]](?=\w)(?![\w.-]{1,40}\s?=))++"
 _VALUE = rf"(?:{_QUOTED}|[(\[{{][^()\[\]{{}}]{{0,400}}+[)\]}}]|{_PLAIN})"
-_NO_SECRET = r"(?!(?:yes|no|none|null|true|false)(?:[\s,;)}\]]|$))"
+_PLAIN_ANSWER = r"(?!(?:yes|no|none|null|true|false)(?:[\s,;)}\]]|$))"
 _SCHEMES = r"(?:basic|bearer|digest|negotiate|token)\b"
 
 _CREDENTIALS = [
@@ -274,7 +274,7 @@ _CREDENTIALS = [
     (
         re.compile(
             rf"(?is)((?:(?:{_LONG_NAMES}|{_SHORT_NAMES}){_CLOSED}\s{{0,8}}[=:]|{_LONG_NAMES}\s{{0,8}}(?:[=:]|%3[AD])"
-            rf"|{_SHORT_NAMES}\s{{0,8}}(?:=|%3D))>?\s{{0,8}}+){_NO_SECRET}{_VALUE}"
+            rf"|{_SHORT_NAMES}\s{{0,8}}(?:=|%3D))>?\s{{0,8}}+){_PLAIN_ANSWER}{_VALUE}"
         ),
         r"\1***",
     ),
