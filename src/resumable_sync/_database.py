@@ -237,6 +237,9 @@ def sqlite_path(url: URL) -> Path | None:
     return None if name in ("", ":memory:") or url.query.get("mode") == "memory" else Path(name).resolve()
 
 
+_PLACES = ("host", "port", "dbname", "database", "service", "unix_socket")
+
+
 def database_identity(engine: Engine) -> str:
     """Name the database that an engine leads to, without credentials: equal for two engines on the same one."""
     url = engine.url
@@ -246,7 +249,10 @@ def database_identity(engine: Engine) -> str:
     host = url.host or ""
     family = "mysql" if is_mysql(engine.dialect) else url.get_backend_name()
     port = url.port or (3306 if family == "mysql" else 5432)
-    return f"{family}://{'127.0.0.1' if host == 'localhost' else host}:{port}/{url.database or ''}"
+    place = f"{family}://{'127.0.0.1' if host == 'localhost' else host}:{port}/{url.database or ''}"
+    # Drivers take the place from the query too.
+    places = [f"{name}={url.query[name]}" for name in _PLACES if name in url.query]
+    return f"{place}?{'&'.join(places)}" if places else place
 
 
 def scrub(error: BaseException) -> BaseException:

@@ -63,7 +63,7 @@ def run_full_sync(
         sink: Where batches go: a `Sink`, or any function of a batch.
         store: Where the job is kept. None: `SQLJobStore()` on the URL in `RESUMABLE_SYNC_STORE`, by default the SQLite
             file `resumable_sync.db` in the working directory.
-        batch_size: Most records per batch, at least 1 (default 1,000). May differ from call to call.
+        batch_size: Most records per batch, 1 to 10,000,000 (default 1,000). May differ from call to call.
         count: Whether to count the source beside the first batches (default True).
         if_completed: What to do with a finished job: "rerun" (default) or "skip".
         if_held: What to do while another attempt works: "raise" (default), "skip" or "wait".
@@ -72,7 +72,7 @@ def run_full_sync(
         on_refused: What to do with a record the sink refuses for good: "fail" (default) or "dead_letter".
         retry: How transient errors are tried again (default `Retry()`: five tries, a minute).
         lease_ttl: Seconds until the lease of a dead process on another host ends, 0.1 or more (default 60).
-        prefetch: Pages to read ahead in a thread of its own (default 1); 0 reads in the calling thread.
+        prefetch: Pages to read ahead in a thread of its own, 0 to 1,000 (default 1); 0 reads in the calling thread.
         max_stalled_attempts: How many attempts in a row may die without a checkpoint (default 5).
         max_runtime: Seconds after which to stop at the next batch. None (default): no limit.
         max_records: Stop after the batch that brings this attempt to so many records. None (default): no limit.

@@ -314,5 +314,7 @@ def test_the_identity_of_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert server == identity("postgresql+psycopg://two@127.0.0.1:5432/db")
     assert "secret" not in server
     assert server != identity("postgresql://localhost/other")
+    assert identity("postgresql:///db?host=one") != identity("postgresql:///db?host=two")
+    assert "secret" not in identity("postgresql:///db?host=one&password=secret")
     assert identity("mysql://localhost/db") == identity("mariadb+pymysql://localhost/db")
     assert make_url("sqlite:///x").database == "x"
