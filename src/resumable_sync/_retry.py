@@ -172,7 +172,7 @@ class Retrier:
         last = first
         tries = _Tries(self, name)
         try:
-            for attempt in stamina.retry_context(
+            for stamina_try in stamina.retry_context(
                 on=tries.backoff,
                 attempts=self.retry.max_tries,
                 timeout=self.retry.timeout,
@@ -180,8 +180,8 @@ class Retrier:
                 wait_max=self.retry.wait_max,
                 wait_jitter=0,
             ):
-                tries.next_wait = attempt.next_wait
-                with attempt:
+                tries.next_wait = stamina_try.next_wait
+                with stamina_try:
                     if not tries.entered:
                         tries.fail(first)
                     return tries.once(function, arguments)

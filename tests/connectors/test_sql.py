@@ -151,6 +151,12 @@ def test_key_is_checked_anew_for_every_run(source: str, connect: Connect) -> Non
         next(connector.read(None, 5))
 
 
+@pytest.mark.parametrize("name", ["", " \n"])
+def test_an_empty_name_is_no_table(source: str, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="names no table"):
+        SQLConnector(source, name)
+
+
 def test_unknown_table_and_columns_are_named(source: str, connect: Connect) -> None:
     with pytest.raises(ConfigurationError, match="there is no table 'item' in the source; it has 'items'"):
         next(connect(source, "item").read(None, 5))

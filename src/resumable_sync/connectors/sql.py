@@ -120,6 +120,9 @@ class SQLConnector(Connector[Row]):
         if paging not in get_args(Paging):
             msg = f"paging={paging!r} is none of 'keyset', 'stream' and 'offset'; give one of them"
             raise ConfigurationError(msg)
+        if isinstance(table_or_query, str) and not table_or_query.strip():
+            msg = f"{table_or_query!r} names no table; give the name of one, or a SELECT"
+            raise ConfigurationError(msg)
         self._query = not isinstance(table_or_query, sa.Table) and (
             not isinstance(table_or_query, str) or is_query(table_or_query)
         )
