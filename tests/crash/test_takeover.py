@@ -1,4 +1,4 @@
-"""The next start after a death elsewhere, where nobody can see whether the process is gone: once its lease has ended."""
+"""The next start after a death elsewhere, where nobody can see that the process is gone: once its lease has ended."""
 
 import time
 
