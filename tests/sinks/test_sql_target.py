@@ -261,13 +261,15 @@ def test_names_are_quoted_whatever_they_hold(target: Target, mode: str) -> None:
     rows = [(number, *[f"{name} {number}" for name in ODD]) for number in (1, 2)]
     sink = target.sink(table.name, mode)
     target.write(sink, batch(rows, [column.name for column in columns]), columns=columns)
+    # Not by SQLAlchemy's select(), which before 2.1 stumbles over such names itself.
+    everything = f"SELECT * FROM {target.engine.dialect.identifier_preparer.quote(table.name)} ORDER BY 1"
     with target.engine.connect() as connection:
-        assert [tuple(row) for row in connection.execute(select(table).order_by(table.c[0]))] == rows
+        assert [tuple(row) for row in connection.exec_driver_sql(everything)] == rows
     if mode == "upsert":
         changed = [(1, *["changed"] * len(ODD)), (3, *["new"] * len(ODD))]
         target.again(sink, batch(changed, [column.name for column in columns], number=1))
         with target.engine.connect() as connection:
-            found = [tuple(row) for row in connection.execute(select(table).order_by(table.c[0]))]
+            found = [tuple(row) for row in connection.exec_driver_sql(everything)]
         assert found == [changed[0], rows[1], changed[1]]
     sink.close()
 
