@@ -1,6 +1,5 @@
 """The start of an attempt: what the arguments promise, and the job and sink it begins with."""
 
-import logging
 from datetime import datetime
 
 import attrs
@@ -34,8 +33,6 @@ from resumable_sync._restart import Decision, Rules
 from resumable_sync._retry import Retrier
 
 __all__ = ["begin_sink", "drop_old_letters", "locate", "rules_of", "starting_job"]
-
-logger = logging.getLogger("resumable_sync")
 
 
 def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:

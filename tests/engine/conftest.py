@@ -1,9 +1,10 @@
-"""A store in memory, how far to read ahead, and a watch over threads."""
+"""A store in memory, a real database with a table, how far to read ahead, and a watch over threads."""
 
 import threading
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine, create_engine, text
 
 from resumable_sync import MemoryJobStore
 
@@ -11,6 +12,15 @@ from resumable_sync import MemoryJobStore
 @pytest.fixture
 def store() -> MemoryJobStore:
     return MemoryJobStore()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    made = create_engine(database_url)
+    with made.begin() as connection:
+        connection.execute(text("CREATE TABLE numbers (n INTEGER)"))
+    yield made
+    made.dispose()
 
 
 @pytest.fixture(params=[0, 1, 3])

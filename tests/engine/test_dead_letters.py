@@ -28,15 +28,6 @@ from resumable_sync.stores.sql import SQLJobStore
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = create_engine(database_url)
-    with made.begin() as connection:
-        connection.execute(text("CREATE TABLE numbers (n INTEGER)"))
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
 def store(engine: Engine) -> Iterator[SQLJobStore]:
     with SQLJobStore(engine) as made:
         yield made
