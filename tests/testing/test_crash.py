@@ -68,7 +68,8 @@ def test_random_kills(tmp_path: Path) -> None:
     report = kill(program.make, kills=5, seed=7)
     report.check()
     assert report.deaths == 5
-    assert report.starts == report.deaths + report.runs
+    # A run whose process is killed after the job was completed, but before it ended, needs no further start.
+    assert report.deaths < report.starts <= report.deaths + report.runs
     lossy = attrs.evolve(program, run=Loop("starts from zero"))
     assert kill(lossy.make, kills=200, seed=7).violations
 
