@@ -111,6 +111,7 @@ class Job:
         dead_letters: Records of this run that the sink refused for good.
         fingerprint: Identity of what the cursor belongs to, as text.
         stalled_attempts: Attempts in a row that started and saved no checkpoint.
+        batch_size: Records per batch that `batch_size="auto"` came to, 1 or more; None if it never ran.
         error: Why the last attempt failed: `"Type: message"`, at most 2,000 characters.
         lease: Who works on it now; None unless alive by the store's clock.
         created_at: When the job was first known.
@@ -131,6 +132,7 @@ class Job:
     dead_letters: int = 0
     fingerprint: str | None = None
     stalled_attempts: int = 0
+    batch_size: int | None = None
     error: str | None = None
     lease: Lease | None = None
     created_at: datetime | None = None

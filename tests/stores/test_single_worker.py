@@ -153,7 +153,7 @@ def test_a_status_of_the_table() -> None:
     [
         *(("processed_records", value) for value in (None, "1200", -5, True, 7.0, Decimal(7))),
         *((field, "1") for field in ("run", "attempt", "processed_batches", "dead_letters", "stalled_attempts")),
-        *(("total_records", value) for value in ("1200", -1, True, 7.5)),
+        *((field, value) for field in ("total_records", "batch_size") for value in ("1200", -1, True, 7.5)),
         *((field, 5) for field in ("run_id", "fingerprint", "error")),
         *((field, "2026-01-31") for field in ("created_at", "started_at", "updated_at", "finished_at")),
         ("updated_at", datetime(2026, 1, 31)),  # noqa: DTZ001 - without a time zone is what it shows

@@ -28,7 +28,9 @@ _COUNTS = (
     "total_records",
     "dead_letters",
     "stalled_attempts",
+    "batch_size",
 )
+_OPTIONAL = ("total_records", "batch_size")
 _TEXTS = ("run_id", "fingerprint", "error")
 _TIMES = ("created_at", "started_at", "updated_at", "finished_at")
 
@@ -190,7 +192,7 @@ def _check(job: Job, job_id: str) -> None:
         raise StateCorruptError(job_id, "id", "is that of another job")
     for field in _COUNTS:
         value: Any = getattr(job, field)
-        if value is None and field == "total_records":
+        if value is None and field in _OPTIONAL:
             continue
         if type(value) is not int or value < 0:
             what = "is negative" if type(value) is int else f"is a {type(value).__name__}"
