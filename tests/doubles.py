@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sqlalchemy import Connection, Engine, text
 from typing_extensions import override
 
 from resumable_sync import Batch, Job, JobStore, OffsetConnector, Page, Retry
@@ -87,3 +88,32 @@ def saved(store: JobStore, job_id: str = "j") -> Job:
     job = store.load(job_id)
     assert job is not None
     return job
+
+
+class Picky:
+    """A sink that writes on the store's connection, and refuses some numbers once it has written them."""
+
+    transactional = True
+    idempotent = False
+
+    def __init__(self, *refused: int) -> None:
+        self.refused = set(refused)
+        self.completed = 0
+
+    def begin(self, job: Job, connection: Connection | None) -> None:
+        assert connection is not None
+
+    def write(self, batch: Batch[int], connection: Connection | None) -> None:
+        assert connection is not None
+        for number in batch.records:
+            connection.execute(text("INSERT INTO numbers VALUES (:n)"), {"n": number})
+            if number in self.refused:
+                raise ValueError(f"refused {number}")
+
+    def complete(self, job: Job, connection: Connection | None) -> None:
+        self.completed += 1
+
+
+def delivered(engine: Engine) -> list[int]:
+    with engine.connect() as connection:
+        return sorted(connection.execute(text("SELECT n FROM numbers")).scalars())

@@ -305,12 +305,15 @@ class Attempt(Generic[RecordT]):
         status = JobStatus.INCOMPLETE if job.dead_letters else JobStatus.COMPLETED
         total = self._counter.total if job.total_records is None else job.total_records
         done = attrs.evolve(self._ended(status), total_records=total, stalled_attempts=0)
-        if self._delivery is not None and status is JobStatus.COMPLETED:
+        if self._delivery is not None and self._publishes(status):
             self._keeper.assure(self._pieces.patient)
             self._delivery.complete(done)
         else:
             self._checkpoints.save(done)
         warn_of_shortfall(done)
+
+    def _publishes(self, status: JobStatus) -> bool:
+        return status is JobStatus.COMPLETED or bool(getattr(self._pieces.sink, "publishes_incomplete", False))
 
     def _ended(self, status: JobStatus, error: str | None = None) -> Job:
         """Give the job as this attempt leaves it; one that ends cleanly was not stalled."""

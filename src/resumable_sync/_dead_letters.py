@@ -22,13 +22,20 @@ def is_refusal(error: Exception, retrier: Retrier) -> bool:
 class Bisection:
     """Writes a batch in halves, each in a savepoint, until the refused records stand alone.
 
+    Args:
+        sink: The sink, transactional.
+        batch: The batch.
+        connection: The open transaction.
+        retrier: Knows what is transient, and so no refusal.
+        room: How many records may be refused; None: any number.
+
     Attributes:
         accepted: How many records were written.
         letters: The refused ones.
         first_error: What the sink raised first; None if nothing.
     """
 
-    def __init__(self, sink: Sink, batch: Batch, connection: Any, retrier: Retrier) -> None:
+    def __init__(self, sink: Sink, batch: Batch, connection: Any, retrier: Retrier, room: int | None = None) -> None:
         self.accepted = 0
         self.letters: list[DeadLetter] = []
         self.first_error: Exception | None = None
@@ -36,15 +43,21 @@ class Bisection:
         self._batch = batch
         self._connection = connection
         self._retrier = retrier
+        self._room = room
+
+    @property
+    def overfull(self) -> bool:
+        """Whether more records were refused than may be; what follows them was not tried."""
+        return self._room is not None and len(self.letters) > self._room
 
     def write(self) -> None:
-        """Write all that is accepted.
+        """Write all that is accepted, as long as no more is refused than may be.
 
         Raises:
             Exception: What the sink raised, where it is no refusal.
         """
         spans = [(0, len(self._batch))]
-        while spans:
+        while spans and not self.overfull:
             start, stop = spans.pop()
             error = self._try(start, stop)
             if error is None:

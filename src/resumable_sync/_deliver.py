@@ -5,6 +5,7 @@ from typing import Any
 
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._dead_letters import Bisection, is_refusal
+from resumable_sync._errors import DeadLetterLimitError
 from resumable_sync._model import Batch, DeadLetter, Job
 from resumable_sync._pieces import Pieces
 from resumable_sync._ports import writes_in_transaction
@@ -25,6 +26,7 @@ class Delivery:
         self._checkpoints = checkpoints
         self._retrier = pieces.retrier
         self._keep_refused = pieces.options.on_refused == "dead_letter"
+        self._max_dead_letters = pieces.options.max_dead_letters
         self._together = writes_in_transaction(sink, pieces.store)
 
     def deliver(self, batch: Batch[Any], after: After) -> list[DeadLetter]:
@@ -49,7 +51,7 @@ class Delivery:
         return letters
 
     def complete(self, job: Job) -> None:
-        """Have the sink finish the run and save the job as completed."""
+        """Have the sink finish the run and save the job as it is then."""
         if not self._together:
             self._retrier.call("complete", self._sink.complete, job, None)
             self._checkpoints.save(job)
@@ -66,11 +68,15 @@ class Delivery:
         return after(batch, 0)
 
     def _bisect(self, transaction: StoreTransaction, batch: Batch[Any], after: After, letters: list[DeadLetter]) -> Job:
-        bisection = Bisection(self._sink, batch, transaction.connection, self._retrier)
+        job, limit = self._checkpoints.job, self._max_dead_letters
+        room = None if limit is None else max(0, limit - job.dead_letters)
+        bisection = Bisection(self._sink, batch, transaction.connection, self._retrier, room)
         bisection.write()
-        nothing_ever = bisection.accepted == 0 and self._checkpoints.job.processed_records == 0
+        nothing_ever = bisection.accepted == 0 and job.processed_records == 0
         if bisection.first_error is not None and nothing_ever:
             raise bisection.first_error  # no such table, say: a failure, not a set of dead letters
+        if limit is not None and bisection.overfull:
+            raise DeadLetterLimitError(job.id, limit) from bisection.first_error
         assert isinstance(self._store, DeadLetterStore)  # noqa: S101 - checked with the options
         self._store.add_dead_letters(bisection.letters, transaction)
         letters[:] = bisection.letters

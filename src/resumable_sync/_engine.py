@@ -40,6 +40,7 @@ def run_full_sync(
     if_changed: IfChanged = "raise",
     resume_within: float | None = None,
     on_refused: OnRefused = "fail",
+    max_dead_letters: int | None = 100,
     retry: Retry = Retry(),  # noqa: B008 - frozen
     lease_ttl: float = 60.0,
     prefetch: int = 1,
@@ -70,6 +71,8 @@ def run_full_sync(
         if_changed: What to do when the source is not the one of the checkpoint: "raise" (default), "rerun" or "resume".
         resume_within: Seconds; an older checkpoint starts a new run. None (default): any age.
         on_refused: What to do with a record the sink refuses for good: "fail" (default) or "dead_letter".
+        max_dead_letters: Most dead letters of a run, 0 or more (default 100): the batch that would bring it above that
+            is not committed, and the job fails. None: no limit.
         retry: How transient errors are tried again (default `Retry()`: five tries, a minute).
         lease_ttl: Seconds until the lease of a dead process on another host ends, 0.1 or more (default 60).
         prefetch: Pages to read ahead in a thread of its own, 0 to 1,000 (default 1); 0 reads in the calling thread.
@@ -90,6 +93,7 @@ def run_full_sync(
         JobHeldError: If another live attempt holds the job.
         SourceChangedError: If the source is not the one of the checkpoint.
         CrashLoopError: If too many attempts died in a row.
+        DeadLetterLimitError: If the sink refuses more records than `max_dead_letters`.
         LeaseLostError: If this attempt was overtaken while it slept.
         StoreError: If the store cannot be read or written.
         Exception: What connector or sink raised, with a note saying how to resume.
@@ -102,6 +106,7 @@ def run_full_sync(
         if_changed=if_changed,
         resume_within=resume_within,
         on_refused=on_refused,
+        max_dead_letters=max_dead_letters,
         retry=retry,
         lease_ttl=lease_ttl,
         prefetch=prefetch,

@@ -7,6 +7,7 @@
     |-- SourceChangedError                  the fingerprint differs from the stored one
     |-- CursorError                         unsupported, not advancing, or expired cursor
     |-- CrashLoopError                      attempts die one after the other without progress
+    |-- DeadLetterLimitError                more records were refused than the run may leave behind
     |-- StoreError                          the store could not do what it was asked
     |   `-- StateCorruptError               a stored job cannot be what the library wrote
     |-- TransientError                      worth another try
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigurationError",
     "CrashLoopError",
     "CursorError",
+    "DeadLetterLimitError",
     "JobHeldError",
     "LeaseLostError",
     "MissingExtraError",
@@ -163,6 +165,31 @@ class CrashLoopError(ResumableSyncError):
             f"{self.stalled_attempts} attempts of job {self.job_id!r} died in a row without saving a checkpoint "
             f"(max_stalled_attempts={self.max_stalled_attempts}); find what kills the process at this place, then "
             "raise max_stalled_attempts, or start over with store.delete(job_id)"
+        )
+
+
+class DeadLetterLimitError(ResumableSyncError):
+    """The sink refused more records of a run than may become dead letters; the batch in hand was not committed.
+
+    The error with which the sink refused the first record of that batch is the `__cause__`.
+
+    Args:
+        job_id: The job.
+        limit: How many dead letters the run may have.
+    """
+
+    def __init__(self, job_id: str, limit: int) -> None:
+        super().__init__(job_id, limit)
+        self.job_id = job_id
+        self.limit = limit
+
+    @override
+    def __str__(self) -> str:
+        return (
+            f"the sink refuses more records of job {self.job_id!r} than may become dead letters "
+            f"(max_dead_letters={self.limit}); the batch in hand was not committed, the letters of earlier ones are "
+            "kept. Mend the source or the sink (the cause of this error says why it refuses), or raise "
+            "max_dead_letters, then call again with the same job_id"
         )
 
 

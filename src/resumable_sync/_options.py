@@ -31,6 +31,7 @@ class SyncOptions(TypedDict, total=False):
     if_changed: IfChanged
     resume_within: float | None
     on_refused: OnRefused
+    max_dead_letters: int | None
     retry: Retry
     lease_ttl: float
     prefetch: int
@@ -54,6 +55,7 @@ class Options:
     if_changed: IfChanged = "raise"
     resume_within: float | None = None
     on_refused: OnRefused = "fail"
+    max_dead_letters: int | None = 100
     retry: Retry = attrs.field(factory=Retry)
     lease_ttl: float = 60.0
     prefetch: int = 1
@@ -149,6 +151,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "if_changed": _one_of(IfChanged),
     "resume_within": _seconds(0, optional=True),
     "on_refused": _one_of(OnRefused),
+    "max_dead_letters": _whole(0, optional=True),
     "retry": _retry,
     "lease_ttl": _seconds(0.1),
     "prefetch": _whole(0, MAX_PREFETCH),

@@ -144,6 +144,10 @@ class Sink(Protocol[WrittenT_contra]):
         transactional: The sink writes on the store's connection. It is then called inside the transaction that saves
             the checkpoint; without it `connection` is None.
         idempotent: Writing a record again has no effect.
+        publishes_incomplete: Optional; False where it is missing. `complete` is called for a run that ends `incomplete`
+            too, in the transaction that says so. Its dead letters are written afterwards by replays, maybe several:
+            each calls `begin` (`job.status` is `incomplete`; what was published must stay), and the one that delivers
+            the last letter calls `complete` again. Without this attribute only that one does.
     """
 
     transactional: bool
@@ -158,7 +162,10 @@ class Sink(Protocol[WrittenT_contra]):
         ...
 
     def complete(self, job: Job, connection: "Connection | None") -> None:
-        """Finish a run whose every record was accepted; runs in the transaction that marks the job completed."""
+        """Finish a run whose every record was accepted; runs in the transaction that marks the job completed.
+
+        With `publishes_incomplete` also one that left dead letters; `job.status` tells which.
+        """
         ...
 
 

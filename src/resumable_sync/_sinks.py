@@ -151,6 +151,7 @@ class _PartialSink(Sink[Any]):
     def __init__(self, sink: Any, *, alone: bool) -> None:
         self.transactional = bool(getattr(sink, "transactional", False))
         self.idempotent = bool(getattr(sink, "idempotent", False))
+        self.publishes_incomplete = bool(getattr(sink, "publishes_incomplete", False))
         if alone and self.transactional:
             msg = (
                 f"the sink {type(sink).__name__} says it is transactional, but its write takes only the batch; define "

@@ -8,13 +8,12 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 from typing_extensions import override
 
-from doubles import Numbers, saved
+from doubles import Numbers, Picky, delivered, saved
 from resumable_sync import (
     Batch,
     ConfigurationError,
     DeadLetter,
     Event,
-    Job,
     JobStatus,
     LeaseLostError,
     MemoryJobStore,
@@ -31,35 +30,6 @@ from resumable_sync.stores.sql import SQLJobStore
 def store(engine: Engine) -> Iterator[SQLJobStore]:
     with SQLJobStore(engine) as made:
         yield made
-
-
-class Picky:
-    """A sink that refuses some numbers."""
-
-    transactional = True
-    idempotent = False
-
-    def __init__(self, *refused: int) -> None:
-        self.refused = set(refused)
-        self.completed = 0
-
-    def begin(self, job: Job, connection: Connection | None) -> None:
-        assert connection is not None
-
-    def write(self, batch: Batch[int], connection: Connection | None) -> None:
-        assert connection is not None
-        for number in batch.records:
-            connection.execute(text("INSERT INTO numbers VALUES (:n)"), {"n": number})
-            if number in self.refused:
-                raise ValueError(f"refused {number}")
-
-    def complete(self, job: Job, connection: Connection | None) -> None:
-        self.completed += 1
-
-
-def delivered(engine: Engine) -> list[int]:
-    with engine.connect() as connection:
-        return sorted(connection.execute(text("SELECT n FROM numbers")).scalars())
 
 
 def test_refused_records_are_set_aside_and_replayed(store: SQLJobStore, engine: Engine) -> None:
