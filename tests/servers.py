@@ -14,6 +14,7 @@ import contextlib
 import getpass
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -407,10 +408,21 @@ def _serve(variable: str, driver: str, start: Callable[[], Server], *, own: bool
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Give a port that nobody uses, and that the kernel gives to no connection while its server is down."""
+    chance = random.Random()  # not the seed of a test
+    for _ in range(1_000):
+        port = chance.randrange(15_000, _first_ephemeral_port())
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    msg = "no port is free"
+    raise RuntimeError(msg)
+
+
+def _first_ephemeral_port() -> int:
+    setting = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(setting.read_text().split()[0]) if setting.exists() else 32_768
+    return first if first > 16_000 else 32_768
 
 
 if __name__ == "__main__":

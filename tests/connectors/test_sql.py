@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -369,7 +370,7 @@ def test_connections_close_with_the_connector(
     connector = SQLConnector(url, "items", paging=paging)
     pages = connector.read(None, 5)
     next(pages)
-    assert open_connections(url) == 1
+    wait_for(lambda: open_connections(url) == 1)  # those of `make_items` may take a moment to end
     pages.close()  # type: ignore[attr-defined]
     if end == "close":
         connector.close()
@@ -379,10 +380,10 @@ def test_connections_close_with_the_connector(
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-    pytest.fail("the condition did not come true")
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
 
 
 def test_no_transaction_stays_open_between_pages(postgres_url: str, connect: Connect) -> None:

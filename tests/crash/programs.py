@@ -1,12 +1,12 @@
 """The syncs that the crash tests kill: a real table, a real target, a real store, in whatever databases."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import attrs
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, inspect, select
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, inspect, select, text
 from sqlalchemy.pool import NullPool
 
 from resumable_sync import Batch
@@ -81,7 +81,7 @@ class Program:
 
     def fill(self) -> None:
         """Make the source."""
-        with self._engine(self.source) as engine:
+        with self.engine(self.source) as engine:
             SOURCE.create(engine)
             with engine.begin() as connection:
                 connection.execute(SOURCE.insert(), [{"id": one, "name": name} for one, name in self.expected()])
@@ -92,7 +92,7 @@ class Program:
 
     def delivered(self) -> Sequence[tuple[int, str]]:
         """Give what the target holds."""
-        with self._engine(self.target) as engine:
+        with self.engine(self.target) as engine:
             if not inspect(engine).has_table("target"):
                 return []
             with engine.connect() as connection:
@@ -102,13 +102,19 @@ class Program:
         """Forget job and target."""
         with SQLJobStore(self.store) as store:
             store.delete(JOB_ID)
-        with self._engine(self.target) as engine:
+        with self.engine(self.target) as engine:
             TARGET.drop(engine, checkfirst=True)
             if self.sink == "plain":
                 TARGET.create(engine)
 
+    def row(self) -> Mapping[str, Any]:
+        """Give the job's row as it is stored, whatever the time."""
+        with self.engine(self.store) as engine, engine.connect() as connection:
+            return dict(connection.execute(text("SELECT * FROM resumable_sync_jobs")).mappings().one())
+
     @contextlib.contextmanager
-    def _engine(self, url: str) -> Iterator[Engine]:
+    def engine(self, url: str) -> Iterator[Engine]:
+        """Give an engine that keeps nothing open."""
         # In the parent nothing stays open that could keep a file or a database from being dropped.
         engine = create_engine(url, poolclass=NullPool)
         try:

@@ -85,7 +85,7 @@ def test_a_long_batch_keeps_its_lease(store: MemoryJobStore) -> None:
         return renew(lease, ttl)
 
     store.renew = watched  # type: ignore[method-assign]
-    target = Target(lambda _: renewed.wait(10))
+    target = Target(lambda _: renewed.wait(60))
     assert run_full_sync("j", Numbers(10), target, store=store, lease_ttl=0.3).status == "completed"
     assert renewed.is_set()
 

@@ -64,7 +64,7 @@ def test_a_stop_ends_the_wait_for_a_slow_connector(store: MemoryJobStore) -> Non
         def fetch(self, offset: int, limit: int) -> list[int]:
             if offset:
                 stop.set()
-                go_on.wait(10)
+                go_on.wait(60)
             return super().fetch(offset, limit)
 
     def should_stop() -> bool:

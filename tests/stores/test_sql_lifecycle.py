@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from resumable_sync._retry import is_transient
 from resumable_sync.stores.sql import SQLJobStore
 
 CUT = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
     "WHERE pid <> pg_backend_pid() AND datname = current_database()"
 )
 
@@ -219,13 +219,13 @@ def test_an_unreachable_server_is_a_transient_store_error(kind: str, tcp_free_po
 
 
 @pytest.fixture
-def tcp_free_port() -> int:
+def tcp_free_port() -> Iterator[int]:
+    """A port on which nobody listens, nor will while the test runs."""
     import socket
 
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from resumable_sync.testing import Fault, FaultyStore, Raise, SyncParts
 from trouble.parts import JOB_ID, TARGET, Insert, Numbers, until
 
 BATCH_SIZE = 50
+LONG = 600.0
+"""Seconds that a scene takes which only a signal ends."""
 SCENE_AT = 2
 """Sequence of the batch in which something happens."""
 
@@ -47,6 +49,18 @@ class Child:
     def here(self) -> bool:
         """Whether the child has come to the scene."""
         return (self.folder / "here").exists()
+
+    @property
+    def told(self) -> bool:
+        """Whether the child has taken notice of a signal, in an endless scene."""
+        return (self.folder / "told").exists()
+
+    def endless(self) -> bool:
+        """Say so, in the child, when its first signal has arrived; False."""
+        handler = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+        if handler is not None and handler._stop.reason:
+            (self.folder / "told").touch()
+        return False
 
     def go(self) -> None:
         """Let the child go on."""
@@ -120,7 +134,7 @@ def _waits_for_parent(child: Child, parts: SyncParts) -> SyncParts:
 def _endless_sink(child: Child, parts: SyncParts) -> SyncParts:
     def act() -> None:
         child.arrive()
-        until(lambda: False, 60.0)
+        until(child.endless, LONG)
 
     return attrs.evolve(parts, sink=Insert(_at(SCENE_AT, act)))
 
@@ -130,7 +144,7 @@ def _endless_statements(child: Child, parts: SyncParts) -> SyncParts:
         connection.execute(TARGET.insert(), [{"number": number} for number in batch.records])
         if batch.sequence == SCENE_AT:
             child.arrive()
-            while True:
+            while not child.endless():
                 connection.execute(TARGET.insert(), [{"number": -1}] * 100)
 
     return attrs.evolve(parts, sink=transactional(write))
@@ -142,7 +156,7 @@ def _endless_reader(child: Child, parts: SyncParts) -> SyncParts:
         def fetch(self, offset: int, limit: int) -> list[int]:
             if offset >= 3 * BATCH_SIZE:
                 child.arrive()
-                until(lambda: False, 60.0)
+                until(child.endless, LONG)
             return super().fetch(offset, limit)
 
     return attrs.evolve(parts, connector=Blocked(child.total))
@@ -151,7 +165,7 @@ def _endless_reader(child: Child, parts: SyncParts) -> SyncParts:
 def _throttled(child: Child, parts: SyncParts) -> SyncParts:
     def throttle() -> float:
         child.arrive()
-        return 60.0
+        return LONG
 
     return attrs.evolve(parts, options={**parts.options, "throttle": throttle})
 
@@ -159,9 +173,10 @@ def _throttled(child: Child, parts: SyncParts) -> SyncParts:
 def _backing_off(child: Child, parts: SyncParts) -> SyncParts:
     def act() -> None:
         child.arrive()
-        raise TransientError("busy", retry_after=50.0)
+        raise TransientError("busy", retry_after=LONG)
 
-    return attrs.evolve(parts, sink=Insert(_at(SCENE_AT, act)))
+    options = {**parts.options, "retry": Retry(timeout=None)}
+    return attrs.evolve(parts, sink=Insert(_at(SCENE_AT, act)), options=options)
 
 
 def _waiting(child: Child, parts: SyncParts) -> SyncParts:
@@ -170,7 +185,7 @@ def _waiting(child: Child, parts: SyncParts) -> SyncParts:
 
 def _store_down(child: Child, parts: SyncParts) -> SyncParts:
     store = FaultyStore(parts.store, [Fault("load", 1, Raise(ConnectionError, ("down",)), times=10**6)])
-    retry = Retry(max_tries=1000, wait_initial=0.05, wait_max=0.1)
+    retry = Retry(max_tries=100_000, wait_initial=0.05, wait_max=0.1, timeout=None)
     return attrs.evolve(parts, store=store, options={**parts.options, "retry": retry, "should_stop": child.arrive})
 
 

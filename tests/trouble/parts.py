@@ -14,7 +14,7 @@ from resumable_sync import Batch, Job, OffsetConnector, Retry
 from resumable_sync.stores.sql import SQLJobStore
 
 JOB_ID = "orders"
-PATIENT = Retry(max_tries=20, wait_initial=0.01, wait_max=0.2, timeout=20.0)
+PATIENT = Retry(max_tries=20, wait_initial=0.01, wait_max=0.2, timeout=60.0)
 # No unique key: a record that is delivered again shall be seen.
 TARGET = Table("target", MetaData(), Column("number", BigInteger, nullable=False))
 
@@ -113,7 +113,7 @@ def with_query(url: str, **parameters: str) -> str:
     return make_url(url).update_query_dict(parameters).render_as_string(hide_password=False)
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait, in bounded time, for something that happens elsewhere."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -294,7 +294,7 @@ def test_a_failure_does_not_wait_for_a_reader_that_waits(sqlite_url: str) -> Non
     began = time.monotonic()
     with SQLJobStore(sqlite_url) as store, pytest.raises(ValueError, match="no"):
         run_full_sync(JOB_ID, Limited(TOTAL), sink, store=store, batch_size=10, observers=[observe])
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
 
 
 @pytest.mark.parametrize("size", [0, -1, True, "10", 1.5, None], ids=repr)

@@ -26,7 +26,7 @@ class Watched(SQLJobStore):
     def acquire(self, job_id: str, *, owner: str, ttl: float, replacing: int | None = None) -> Lease:
         lease = super().acquire(job_id, owner=owner, ttl=ttl, replacing=replacing)
         if replacing is not None:
-            self.refused.wait(10)
+            self.refused.wait(60)
             if self.lost_answers:
                 self.lost_answers -= 1
                 raise ConnectionError("lost")

@@ -46,6 +46,8 @@ from trouble.parts import (
 KINDS = ["postgresql", "mariadb"]
 TOTAL, BATCH_SIZE = 60, 10
 IMPATIENT = Retry(max_tries=1)
+BOUND = 60.0
+"""Seconds within which a busy machine gets over what takes a few."""
 RANDOM_CUTS = int(os.environ.get("RESUMABLE_SYNC_TEST_CUTS", "500"))
 """How many cuts at random moments the long test makes, per kind of database."""
 
@@ -308,10 +310,10 @@ def test_a_link_that_swallows_a_commit(trial: Trial, moment: str) -> None:
     def swallow(_link: Link) -> None:
         trial.proxy.blackhole()
         swallowed.set()
-        restored.wait(20)
+        restored.wait(60)
 
     def restore() -> None:
-        swallowed.wait(20)
+        swallowed.wait(60)
         restored.wait(2.5 if mariadb else 0.5)
         trial.proxy.cut()
         trial.proxy.restore()
@@ -325,7 +327,7 @@ def test_a_link_that_swallows_a_commit(trial: Trial, moment: str) -> None:
     restorer.join()
     assert scissors.cut
     assert result.status == "completed"
-    assert result.seconds < 15
+    assert result.seconds < BOUND
     check_exact(trial.url, TOTAL)
 
 
@@ -333,7 +335,8 @@ def test_a_server_that_never_answers_again_is_given_up(new_database: NewDatabase
     url = new_database("mariadb")
     make_target(url)
     proxy = tcp_proxy(url)
-    impatient = with_query(proxy.url, read_timeout="1", connect_timeout="1")
+    # More than a busy machine stands still: before the third batch nothing shall take that long.
+    impatient = with_query(proxy.url, read_timeout="3", connect_timeout="3")
 
     def swallow(batch: Batch[int]) -> None:
         if batch.sequence == 2:
@@ -343,7 +346,7 @@ def test_a_server_that_never_answers_again_is_given_up(new_database: NewDatabase
         began = time.monotonic()
         with pytest.raises((StoreError, SQLAlchemyError)):
             run_full_sync(JOB_ID, Numbers(TOTAL), Insert(swallow), store=store, batch_size=10, retry=IMPATIENT)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < BOUND
     proxy.cut()
     job = check_consistent(url)
     assert job is not None

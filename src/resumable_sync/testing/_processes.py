@@ -163,7 +163,7 @@ class SyncProcess:
     def close(self) -> None:
         """End it for good, if it still runs."""
         self.kill()
-        self.wait(10.0)
+        self.wait(60.0)
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1
@@ -228,7 +228,7 @@ class SyncProcesses:
             child.close()
         self._socket.close()
         try:
-            self._server.wait(10.0)
+            self._server.wait(60.0)
         except subprocess.TimeoutExpired:
             self._server.kill()
             self._server.wait()
