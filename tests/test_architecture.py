@@ -24,6 +24,7 @@ MAX_LINES = 450
 MODULES = {
     "_errors": "contract",
     "_cursor": "contract",
+    "_fingerprint": "contract",
     "_model": "contract",
     "_events": "contract",
     "_protocols": "contract",

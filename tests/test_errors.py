@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from resumable_sync._database import make_engine, shown_url
 from resumable_sync._errors import ConfigurationError, CrashLoopError, describe_error, mask_credentials
-from resumable_sync._model import fingerprint_text
+from resumable_sync._fingerprint import fingerprint_text
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore

@@ -1,5 +1,6 @@
 """Restart detection, row by row of the table in the design."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import attrs
 import pytest
 
 from resumable_sync import CrashLoopError, Job, JobHeldError, JobStatus, Lease, SourceChangedError
-from resumable_sync._model import fingerprint_text
+from resumable_sync._fingerprint import carried_on, changes, fingerprint_text, pinned_columns
 from resumable_sync._restart import Decision, Rules, decide
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -93,6 +94,102 @@ def test_changed_source_is_refused_by_the_names_of_its_parts() -> None:
     assert decision.action == "refuse"
     assert isinstance(decision.error, SourceChangedError)
     assert decision.error.changed == ("query",)
+
+
+PARTS = {"source": "db", "table": "t", "key": "id", "paging": "keyset", "columns": '["id", "name"]', "params": "none"}
+
+
+def stored(**changed: str) -> str:
+    text = fingerprint_text(PARTS | changed)
+    assert text is not None
+    return text
+
+
+@pytest.mark.parametrize(
+    ("changed", "told", "impossible"),
+    [
+        ({}, [], False),
+        ({"source": "other"}, ["source"], False),
+        ({"table": "u", "params": "some"}, ["params", "table"], False),
+        ({"key": "-id"}, ["key"], True),
+        ({"paging": "offset", "table": "u"}, ["paging", "table"], True),
+        ({"columns": '["id", "name", "extra"]'}, ["columns (added 'extra')"], False),
+        ({"columns": '["id"]'}, ["columns (gone 'name')"], True),
+        ({"columns": '["id", "nom"]', "key": "nom"}, ["columns (added 'nom'; gone 'name')", "key"], True),
+        ({"columns": '["name", "id"]'}, ["columns (in another order)"], False),
+        ({"columns": "id to name"}, ["columns"], False),
+        ({"new": "part"}, ["new"], False),
+    ],
+)
+def test_what_changed_is_said_and_judged_part_by_part(
+    changed: dict[str, str], told: list[str], impossible: bool
+) -> None:
+    found = changes(stored(), stored(**changed))
+    assert [str(change) for change in found] == told
+    assert any(change.impossible for change in found) is impossible
+    at = job(fingerprint=stored())
+    assert decide(at, Rules(fingerprint=stored(**changed)), now=NOW).action == ("refuse" if told else "resume")
+    consent = decide(at, Rules(fingerprint=stored(**changed), if_changed="resume"), now=NOW)
+    assert consent.action == ("refuse" if impossible else "resume")
+    anew = decide(at, Rules(fingerprint=stored(**changed), if_changed="rerun"), now=NOW)
+    assert (anew.action, anew.fresh_run) == (("new", True) if told else ("resume", False))
+    if impossible:
+        assert isinstance(consent.error, SourceChangedError)
+        assert consent.error.impossible
+        assert "reset_job(job_id)" in str(consent.error)
+
+
+def test_no_part_but_the_names_of_columns_is_kept_readable() -> None:
+    text = fingerprint_text({"query": "SELECT secret", "columns": '["id"]', "params": "s3cret", "path": "/home/me"})
+    assert text is not None
+    assert not [word for word in ("SELECT", "s3cret", "/home") if word in text]
+    assert '"columns":["id"]' in text
+
+
+def test_a_fingerprint_of_the_older_form_still_compares() -> None:
+    # Columns were one digest like the other parts, and a query had none.
+    older = fingerprint_text(PARTS | {"columns": "id, name"})
+    assert changes(older, stored()) == ()
+    assert [str(change) for change in changes(older, stored(columns='["id"]'))] == ["columns"]
+    without = fingerprint_text({name: part for name, part in PARTS.items() if name != "columns"})
+    assert changes(without, stored()) == ()
+    assert pinned_columns(older, stored()) is None
+    assert [change.impossible for change in changes("plain text", stored(columns="x"))] == [False] * 6
+
+
+def test_a_list_of_columns_without_end_is_kept_as_a_digest() -> None:
+    many = json.dumps([f"a column with a long name {number}" for number in range(1_000)])
+    more = json.dumps([*json.loads(many), "extra"])
+    assert len(stored(columns=many)) < 400
+    assert changes(stored(columns=many), stored(columns=many)) == ()
+    assert [str(change) for change in changes(stored(columns=many), stored(columns=more))] == ["columns"]
+
+
+def test_a_run_goes_on_with_the_columns_that_it_began_with() -> None:
+    wider = stored(columns='["extra", "id", "name"]')
+    rules = Rules(fingerprint=wider, if_changed="resume", pins=True)
+    decision = decide(job(fingerprint=stored()), rules, now=NOW)
+    assert decision.columns == ("id", "name")
+    kept = carried_on(stored(), wider, decision.columns)
+    # The next resume needs no consent for the same column again, and reads the same columns.
+    again = decide(job(fingerprint=kept), Rules(fingerprint=wider, pins=True), now=NOW)
+    assert (again.action, again.columns) == ("resume", ("id", "name"))
+    assert carried_on(kept, wider, again.columns) == kept
+    other = decide(
+        job(fingerprint=kept), Rules(fingerprint=stored(columns='["id", "name", "more"]'), pins=True), now=NOW
+    )
+    assert isinstance(other.error, SourceChangedError)
+    assert other.error.details == {"columns": "added 'more'"}
+    back = decide(job(fingerprint=kept), Rules(fingerprint=stored(), pins=True), now=NOW)
+    assert (back.action, back.columns) == ("resume", None)
+
+
+def test_another_order_of_columns_is_none_for_a_connector_that_pins_them() -> None:
+    turned = stored(columns='["name", "id"]')
+    decision = decide(job(fingerprint=stored()), Rules(fingerprint=turned, pins=True), now=NOW)
+    assert (decision.action, decision.columns) == ("resume", ("id", "name"))
+    kept = carried_on(stored(), turned, decision.columns)
+    assert kept == stored()
 
 
 @pytest.mark.parametrize(("if_changed", "action", "fresh"), [("rerun", "new", True), ("resume", "resume", False)])

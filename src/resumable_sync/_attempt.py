@@ -20,7 +20,7 @@ from resumable_sync._pieces import Pieces
 from resumable_sync._report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
-from resumable_sync._start import begin_sink, drop_old_letters, locate, starting_job
+from resumable_sync._start import begin_sink, drop_old_letters, locate, pinned, starting_job
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -89,7 +89,7 @@ class Attempt(Generic[RecordT]):
 
     def begin(self, fingerprint: str | None) -> None:
         """Note in the store that an attempt is at work, and prepare sink and source."""
-        pieces, checkpoints = self._pieces, self._checkpoints
+        pieces, checkpoints = self._with_columns(), self._checkpoints
         self._decision = locate(pieces.connector, self._decision, pieces.retrier)
         log_decision(pieces.job_id, self._stored, self._decision, pieces.guarantee)
         # A death from here on must be counted, so the job is saved before anything else is tried.
@@ -111,6 +111,14 @@ class Attempt(Generic[RecordT]):
         if pieces.observers:
             plan = plan_of(self._stored, self._decision, pieces.guarantee)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))
+
+    def _with_columns(self) -> Pieces:
+        """Have everything read the columns that the run began with."""
+        connector = pinned(self._pieces.connector, self._decision, self._pieces.retrier)
+        if connector is not self._pieces.connector:
+            self._pieces = attrs.evolve(self._pieces, connector=connector)
+            self._counter = Counter(self._pieces.job_id, connector)
+        return self._pieces
 
     def next_batch(self) -> Batch[RecordT] | None:
         """Give the next batch; None at the end of the source, or if something asked to stop."""

@@ -17,7 +17,7 @@ Every error keeps its facts as fields, pickles, and ends with the remedy.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from typing_extensions import override
@@ -110,20 +110,40 @@ class SourceChangedError(ResumableSyncError):
 
     Args:
         job_id: The job.
-        changed: Names of the parts of the fingerprint that differ, at least one.
+        changed: Names of the parts of the fingerprint that differ, at least one; `"anchor"` where the last record
+            delivered is not there as it was.
+        details: What changed in them, by part, as far as that may be said: names of columns, never values.
+        impossible: Those of the parts with whose change no cursor can be resumed, with consent neither.
     """
 
-    def __init__(self, job_id: str, changed: Sequence[str]) -> None:
-        super().__init__(job_id, tuple(changed))
+    def __init__(
+        self,
+        job_id: str,
+        changed: Sequence[str],
+        details: Mapping[str, str] | None = None,
+        impossible: Sequence[str] = (),
+    ) -> None:
+        super().__init__(job_id, tuple(changed), dict(details or {}), tuple(impossible))
         self.job_id = job_id
         self.changed = tuple(changed)
+        self.details = dict(details or {})
+        self.impossible = tuple(impossible)
 
     @override
     def __str__(self) -> str:
-        return (
-            f"the source of job {self.job_id!r} changed since its last checkpoint: {', '.join(self.changed)}; "
-            "start over with if_changed='rerun', or go on at the stored cursor with if_changed='resume'"
-        )
+        told = [f"{part} ({self.details[part]})" if self.details.get(part) else part for part in self.changed]
+        text = f"the source of job {self.job_id!r} changed since its last checkpoint: {', '.join(told)}; "
+        if self.impossible:
+            return text + (
+                f"after such a change of {' and '.join(self.impossible)} its run cannot go on, not with "
+                "if_changed='resume' either: undo it, or start over with if_changed='rerun' or reset_job(job_id)"
+            )
+        if self.changed == ("anchor",):
+            return text + (
+                "start over with the connector's if_moved='rerun' or with reset_job(job_id), or go on at the stored "
+                "cursor with if_moved='warn'"
+            )
+        return text + "start over with if_changed='rerun', or go on at the stored cursor with if_changed='resume'"
 
 
 class CursorError(ResumableSyncError):

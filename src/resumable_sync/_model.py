@@ -16,7 +16,6 @@ import attrs
 from typing_extensions import TypeVar
 
 from resumable_sync._cursor import encode_cursor
-from resumable_sync._errors import ConfigurationError
 
 __all__ = [
     "Action",
@@ -321,49 +320,6 @@ def batch_key(job_id: str, run_id: str | None, run: int, previous: str, cursor: 
     """Give the idempotency key of the batch between two encoded cursors."""
     parts = json.dumps([job_id, run_id or run, previous, cursor])
     return hashlib.blake2b(parts.encode("ascii"), digest_size=16).hexdigest()
-
-
-def fingerprint_text(fingerprint: str | Mapping[str, str] | None) -> str | None:
-    """Give a fingerprint as the text that a job keeps.
-
-    A mapping becomes a JSON object of a digest per part, so that a later difference can be named by its part while
-    no query, path or parameter is kept.
-
-    Raises:
-        ConfigurationError: If it is something else.
-    """
-    if fingerprint is None or isinstance(fingerprint, str):
-        return fingerprint
-    given: object = fingerprint
-    if not isinstance(given, Mapping):
-        msg = f"the connector's fingerprint is {given!r}; give a str, a mapping of str to str, or None"
-        raise ConfigurationError(msg)
-    for name, part in given.items():
-        if not isinstance(name, str) or not isinstance(part, str):
-            # The value may be a parameter of a query: only its type is told.
-            msg = f"part {name!r} of the connector's fingerprint is a {type(part).__name__}; give a str for each str"
-            raise ConfigurationError(msg)
-    digests = {
-        name: hashlib.sha256(fingerprint[name].encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        for name in fingerprint
-    }
-    return json.dumps(digests, sort_keys=True, separators=(",", ":"))
-
-
-def changed_parts(stored: str | None, current: str | None) -> tuple[str, ...]:
-    """Name the parts in which two fingerprint texts differ; a missing fingerprint differs from nothing."""
-    if stored is None or current is None or stored == current:
-        return ()
-    old, new = _parts(stored), _parts(current)
-    return tuple(sorted(name for name in {*old, *new} if old.get(name) != new.get(name)))
-
-
-def _parts(text: str) -> dict[str, object]:
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
-    return parsed if isinstance(parsed, dict) else {"fingerprint": text}
 
 
 def same_cursor(one: Cursor | None, other: Cursor | None) -> bool:

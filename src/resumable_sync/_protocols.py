@@ -26,6 +26,7 @@ __all__ = [
     "DescribingConnector",
     "JobStore",
     "Observer",
+    "PinnableConnector",
     "PreparingSink",
     "SeekableConnector",
     "Sink",
@@ -76,7 +77,12 @@ class Connector(Protocol[ReadT_co]):
 
     Attributes:
         fingerprint: Identity of what is read; a cursor belongs to it. None: not checked. A mapping names its parts
-            (`{"query": ..., "key": ...}`), so that a change can be named.
+            (`{"query": ..., "key": ...}`), so that a change can be named. A part that changed needs consent
+            (`if_changed`) before a run goes on, and three names say more: a change of `"key"` or `"paging"` makes the
+            stored cursor meaningless, so that no consent helps. `"columns"` is a JSON list of the columns' names, and
+            the only part that is kept readable, the others as digests: columns that were added need consent, and if
+            one is gone the run cannot go on. A part for what does not matter to a cursor, such as a page size or a
+            timeout, has no place here, nor have white space and the order of options.
     """
 
     if TYPE_CHECKING:
@@ -116,6 +122,24 @@ class SplittableConnector(Protocol):
 
     def split(self, parts: int) -> Sequence[Connector[Any]]:
         """Give at most `parts` contiguous, disjoint, picklable connectors that together are the whole."""
+        ...
+
+
+@runtime_checkable
+class PinnableConnector(Protocol):
+    """A connector whose run keeps its columns, whatever is added to the source meanwhile.
+
+    Its fingerprint is a mapping with the part `"columns"`, a JSON list of names.
+    """
+
+    def pin(self, columns: Sequence[str]) -> Connector[Any]:
+        """Give a connector that reads the same with exactly these of its columns, in this order.
+
+        The cursors of both mean the same; this connector stays as it is. Nothing is read yet.
+
+        Args:
+            columns: Those that the run began with; each is among the columns of the fingerprint.
+        """
         ...
 
 

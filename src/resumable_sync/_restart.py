@@ -6,7 +6,8 @@ from typing import Literal
 import attrs
 
 from resumable_sync._errors import CrashLoopError, JobHeldError, ResumableSyncError, SourceChangedError
-from resumable_sync._model import Action, Cursor, Job, JobStatus, changed_parts
+from resumable_sync._fingerprint import changes, pinned_columns
+from resumable_sync._model import Action, Cursor, Job, JobStatus
 
 __all__ = ["Decision", "Rules", "decide"]
 
@@ -27,6 +28,7 @@ class Rules:
         resume_within: Seconds; an older checkpoint starts a new run. None: any age.
         max_stalled_attempts: How many attempts in a row may die without progress.
         seekable: Whether the connector has `cursor_at`.
+        pins: Whether the connector has `pin`.
     """
 
     batch_size: int = 1_000
@@ -36,6 +38,7 @@ class Rules:
     resume_within: float | None = None
     max_stalled_attempts: int = 5
     seekable: bool = False
+    pins: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +53,7 @@ class Decision:
         processed_records: Records of the run delivered before that.
         processed_batches: Batches of the run delivered before that.
         seek: The connector must find the cursor after that many records; None where `cursor` is the answer.
+        columns: The columns to pin, which the run began with; None: those that the source has.
         replacing: Fencing token of the dead holder to take over from.
         error: What to raise for `held` and `refuse`.
         warning: Whether `reason` deserves a warning.
@@ -62,6 +66,7 @@ class Decision:
     processed_records: int = 0
     processed_batches: int = 0
     seek: int | None = None
+    columns: tuple[str, ...] | None = None
     replacing: int | None = None
     error: ResumableSyncError | None = None
     warning: bool = False
@@ -114,16 +119,22 @@ def _resume(job: Job, rules: Rules, now: datetime) -> Decision:
                 f"the checkpoint is {age.total_seconds():.0f} s old, more than resume_within={rules.resume_within:g}"
             )
             return Decision(action="new", reason=reason, fresh_run=True)
-    changed = changed_parts(job.fingerprint, rules.fingerprint)
-    if changed and rules.if_changed == "raise":
-        error = SourceChangedError(job.id, changed)
-        return _at_checkpoint(job, "refuse", str(error), error=error)
+    changed = changes(job.fingerprint, rules.fingerprint, ordered=not rules.pins)
+    told = f"the source changed: {', '.join(map(str, changed))}" if changed else ""
+    impossible = [change.part for change in changed if change.impossible]
     if changed and rules.if_changed == "rerun":
-        return Decision(action="new", reason=f"the source changed: {', '.join(changed)}", fresh_run=True)
+        return Decision(action="new", reason=told, fresh_run=True)
+    if changed and (rules.if_changed == "raise" or impossible):
+        details = {change.part: change.detail for change in changed if change.detail}
+        error = SourceChangedError(job.id, [change.part for change in changed], details, impossible)
+        return _at_checkpoint(job, "refuse", str(error), error=error)
     if job.cursor is None:
-        return _seek(job, rules, ended)
-    note = f" (the source changed: {', '.join(changed)})" if changed else ""
-    return _at_checkpoint(job, "resume", f"the last attempt ended: {ended}{note}")
+        found = _seek(job, rules, ended)
+    else:
+        note = f" ({told})" if told else ""
+        found = _at_checkpoint(job, "resume", f"the last attempt ended: {ended}{note}")
+    pinned = pinned_columns(job.fingerprint, rules.fingerprint) if rules.pins else None
+    return attrs.evolve(found, columns=pinned) if found.action == "resume" else found
 
 
 def _seek(job: Job, rules: Rules, ended: str) -> Decision:

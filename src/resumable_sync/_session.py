@@ -8,7 +8,7 @@ from resumable_sync._pieces import Pieces
 from resumable_sync._report import annotate, log_decision, plan_of, result_of
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
-from resumable_sync._start import locate, rules_of
+from resumable_sync._start import locate, pinned, rules_of
 
 __all__ = ["open_attempt", "plan"]
 
@@ -18,7 +18,8 @@ def plan(pieces: Pieces) -> Plan:
     try:
         rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
         job, decision = look(pieces.store, pieces.job_id, rules, pieces.retrier)
-        return plan_of(job, locate(pieces.connector, decision, pieces.retrier), pieces.guarantee)
+        connector = pinned(pieces.connector, decision, pieces.retrier)
+        return plan_of(job, locate(connector, decision, pieces.retrier), pieces.guarantee)
     except StopRequested as stopped:
         raise (stopped.__cause__ or stopped) from None
     except Exception as error:

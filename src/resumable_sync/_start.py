@@ -6,13 +6,12 @@ import attrs
 
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._errors import ConfigurationError, StoreError
+from resumable_sync._fingerprint import carried_on, changes, fingerprint_text
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import (
     Checkpoint,
     Job,
     JobStatus,
-    changed_parts,
-    fingerprint_text,
     new_run_id,
 )
 from resumable_sync._options import Options
@@ -24,6 +23,7 @@ from resumable_sync._protocols import (
     DeadLetterStore,
     DescribingConnector,
     JobStore,
+    PinnableConnector,
     PreparingSink,
     SeekableConnector,
     Sink,
@@ -32,7 +32,7 @@ from resumable_sync._protocols import (
 from resumable_sync._restart import Decision, Rules
 from resumable_sync._retry import Retrier
 
-__all__ = ["begin_sink", "drop_old_letters", "locate", "rules_of", "starting_job"]
+__all__ = ["begin_sink", "drop_old_letters", "locate", "pinned", "rules_of", "starting_job"]
 
 
 def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:
@@ -46,7 +46,17 @@ def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:
         resume_within=options.resume_within,
         max_stalled_attempts=options.max_stalled_attempts,
         seekable=isinstance(connector, SeekableConnector),
+        pins=isinstance(connector, PinnableConnector),
     )
+
+
+def pinned(connector: Connector, decision: Decision, retrier: Retrier) -> Connector:
+    """Give the connector that reads the columns which the run began with."""
+    if decision.columns is None:
+        return connector
+    assert isinstance(connector, PinnableConnector)  # noqa: S101 - a rule of the decision
+    narrowed: Connector = retrier.call("pin", connector.pin, decision.columns)
+    return narrowed
 
 
 def locate(connector: Connector, decision: Decision, retrier: Retrier) -> Decision:
@@ -70,7 +80,7 @@ def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: dat
         cursor=decision.cursor,
         processed_records=decision.processed_records,
         processed_batches=decision.processed_batches,
-        fingerprint=job.fingerprint if fingerprint is None else fingerprint,
+        fingerprint=carried_on(job.fingerprint, fingerprint, decision.columns),
         stalled_attempts=job.stalled_attempts + 1,
         error=None,
         finished_at=None,
@@ -80,7 +90,7 @@ def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: dat
             begun, run=max(job.run, 1), run_id=job.run_id or new_run_id(), started_at=job.started_at or now
         )
     # A sink's own checkpoint goes by the run id, and one of another source must not be taken for this one's.
-    fresh = decision.fresh_run or job.run_id is None or bool(changed_parts(job.fingerprint, fingerprint))
+    fresh = decision.fresh_run or job.run_id is None or bool(changes(job.fingerprint, fingerprint))
     return attrs.evolve(
         begun,
         run=job.run + 1 if decision.fresh_run else max(job.run, 1),

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from resumable_sync._errors import ConfigurationError, CursorError
-from resumable_sync._model import Page, changed_parts, fingerprint_text
+from resumable_sync._fingerprint import changes, fingerprint_text
+from resumable_sync._model import Page
 from resumable_sync.connectors._readers import KeysetReader
 from resumable_sync.connectors.sql import Paging, SQLConnector, SQLQueryTemplate
 
@@ -297,10 +298,11 @@ def test_password_is_shown_nowhere(sqlite_url: str) -> None:
     url = "postgresql+psycopg://me:s3cret@127.0.0.1:1/shop"
     connector = SQLConnector(url, "SELECT 1 AS a", "a", params={})
     template = SQLQueryTemplate(url, "SELECT 1 LIMIT :limit OFFSET :offset")
-    assert "s3cret" not in repr(connector) + repr(template) + repr(connector.fingerprint) + repr(template.fingerprint)
-    with pytest.raises(DBAPIError) as caught:
-        connector.count()
-    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(connector) + repr(template) + repr(template.fingerprint)
+    for call in (connector.count, lambda: connector.fingerprint):
+        with pytest.raises(DBAPIError) as caught:
+            call()
+        assert "s3cret" not in str(caught.value)
     with pytest.raises(ConfigurationError) as refused:
         SQLConnector("postgresql:/me:s3cret@host/", "t")
     assert "s3cret" not in str(refused.value)
@@ -310,21 +312,58 @@ def test_fingerprint_names_what_changed(source: str, connect: Connect) -> None:
     text = "SELECT id, name FROM items WHERE price > :least"
     base = fingerprint_text(connect(source, text, "id", params={"least": 0}).fingerprint)
 
-    def changed(*arguments: Any, **options: Any) -> tuple[str, ...]:
-        return changed_parts(base, fingerprint_text(connect(source, *arguments, **options).fingerprint))
+    def changed(*arguments: Any, **options: Any) -> list[str]:
+        return [
+            str(each) for each in changes(base, fingerprint_text(connect(source, *arguments, **options).fingerprint))
+        ]
 
-    assert changed("SELECT id, name\n FROM items  WHERE price > :least", "id", params={"least": 0}) == ()
-    assert changed(text, "id", params={"least": 1}) == ("params",)
-    assert changed(text, "-id", params={"least": 0}) == ("key",)
-    assert changed(text, "id", params={"least": 0}, paging="stream") == ("paging",)
-    assert changed(text + " AND 1 = 1", "id", params={"least": 0}) == ("query",)
-    assert set(changed("items")) == {"columns", "params", "query", "table"}
+    for same in (
+        "SELECT id, name\n FROM items  WHERE price > :least",
+        "\tSELECT id,name -- all but the price\nFROM items /* of the shop */ WHERE price>:least ;\n",
+    ):
+        assert changed(same, ["id"], params={"least": 0}) == []
+        assert changed(same, [("id", "ASC")], params={"least": 0}, paging="stream") == []
+    assert changed(text, "id", params={"least": 1}) == ["params"]
+    assert changed(text, "-id", params={"least": 0}) == ["key"]
+    assert changed(text, "id", params={"least": 0}, paging="offset") == ["paging"]
+    assert changed(text + " AND 1 = 1", "id", params={"least": 0}) == ["query"]
+    assert changed("items") == ["columns (added 'price')", "params", "query", "table"]
 
 
-def test_fingerprint_of_a_table_knows_its_columns(source: str, connect: Connect) -> None:
-    before = fingerprint_text(connect(source, "items").fingerprint)
+def test_white_space_in_quotes_matters(source: str, connect: Connect) -> None:
+    texts = [f"SELECT id, name FROM items WHERE name <> {quoted}" for quoted in ("'a  b'", "'a b'", "'a -- b'", "'a'")]
+    found = {fingerprint_text(connect(source, text, "id").fingerprint) for text in texts}
+    assert len(found) == len(texts)
+
+
+@pytest.mark.parametrize("what", ["items", "SELECT * FROM items"])
+def test_fingerprint_knows_the_columns_by_name(source: str, connect: Connect, what: str) -> None:
+    before = fingerprint_text(connect(source, what, "id").fingerprint)
     execute(source, "ALTER TABLE items ADD COLUMN extra int")
-    assert changed_parts(before, fingerprint_text(connect(source, "items").fingerprint)) == ("columns",)
+    execute(source, "ALTER TABLE items DROP COLUMN price")
+    (change,) = changes(before, fingerprint_text(connect(source, what, "id").fingerprint))
+    assert (str(change), change.impossible) == ("columns (added 'extra'; gone 'price')", True)
+
+
+@pytest.mark.parametrize("paging", ["keyset", "stream", "offset"])
+@pytest.mark.parametrize("what", ["items", "SELECT * FROM items"])
+def test_a_pinned_connector_reads_the_columns_of_before(
+    source: str, connect: Connect, what: str, paging: Paging
+) -> None:
+    first = next(connect(source, what, "id", paging=paging).read(None, 5))
+    execute(source, "ALTER TABLE items ADD COLUMN extra int")
+    wide = connect(source, what, "id", paging=paging)
+    pinned = wide.pin(["id", "name", "price"])
+    with closing(pickle.loads(pickle.dumps(pinned))) as travelled:
+        for connector in (pinned, travelled):
+            pages = list(connector.read(first.cursor, 5))
+            assert {page.columns for page in pages} == {("id", "name", "price")}
+            assert ids(pages) == list(range(6, 21))
+            assert [column.name for column in connector.columns()] == ["id", "name", "price"]
+            assert connector.count() == 20
+    assert next(wide.read(first.cursor, 5)).columns == ("id", "name", "price", "extra")
+    with pytest.raises(ConfigurationError, match=r"has no column 'nome' any more.*if_changed='rerun'"):
+        next(wide.pin(["id", "nome"]).read(None, 5))
 
 
 def test_cursor_of_another_paging_is_refused(source: str, connect: Connect) -> None:

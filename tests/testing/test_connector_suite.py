@@ -23,6 +23,8 @@ FOUND_BY = {
     "counts one too few": ("count_is_right_or_unknown", {}),
     "cursor_at after the end": ("cursor_at_every_offset", {}),
     "columns in another order": ("columns_match_the_records", {}),
+    "pins itself": ("pinned_columns_are_read", {}),
+    "pins nothing": ("pinned_columns_are_read", {}),
     "parts overlap": ("parts_are_the_whole", {"parts": 3}),
 }
 

@@ -17,7 +17,8 @@ class TinyConnector:
 
     def __init__(self, *bugs: str) -> None:
         self.bugs = bugs
-        self.fingerprint: Any = {"list": "of 23"}
+        self.fingerprint: Any = {"list": "of 23", "columns": '["id", "name"]'}
+        self.names: Sequence[str] = ("id", "name")
         self.open: list[int] = []
 
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[dict[str, Any]]]:
@@ -39,7 +40,8 @@ class TinyConnector:
         while True:
             # The source gives at most five at a time, as servers do.
             limit = batch_size if "too large pages" not in self.bugs else batch_size + 1
-            records = RECORDS[done : done + min(5, limit)]
+            found = RECORDS[done : done + min(5, limit)]
+            records = [{name: record[name] for name in self.names} for record in found]
             if not records and "an empty page at the end" not in self.bugs:
                 return
             done += len(records)
@@ -58,6 +60,11 @@ class TinyConnector:
     def columns(self) -> Sequence[Column]:
         columns = [Column(name="id", type=Integer()), Column(name="name", type=String())]
         return columns[::-1] if "columns in another order" in self.bugs else columns
+
+    def pin(self, columns: Sequence[str]) -> "TinyConnector":
+        pinned = self if "pins itself" in self.bugs else TinyConnector(*self.bugs)
+        pinned.names = () if "pins nothing" in self.bugs else columns
+        return pinned
 
     def split(self, parts: int) -> Sequence["TinyPart"]:
         size = max(1, len(RECORDS) // parts)

@@ -50,6 +50,18 @@ class Source:
     is_table: bool = False
     compound: bool = False
 
+    def narrowed(self, names: Sequence[str]) -> "Source":
+        """Give the same source with some of its columns, in this order.
+
+        Raises:
+            ConfigurationError: If one of them is not there.
+        """
+        gone = [name for name in names if name not in self.columns]
+        if gone:
+            msg = f"{self.label} has no column {', '.join(map(repr, gone))} any more, which the run began with"
+            raise ConfigurationError(f"{msg}; give it back, or start over with if_changed='rerun'")
+        return attrs.evolve(self, columns={name: self.columns[name] for name in names})
+
     def key_columns(self, key: Sequence[KeyPart]) -> list[ColumnElement[Any]]:
         """Give the columns of a key.
 
@@ -81,7 +93,8 @@ def query_text(text: str, params: Mapping[str, Any] | None, own: Sequence[str] =
     Raises:
         ConfigurationError: If parameters and values do not fit together.
     """
-    clause = sa.text(text.strip().rstrip(";"))
+    # The line's end: what is put behind the query must not become part of its last comment.
+    clause = sa.text(text.strip().rstrip(";") + "\n")
     found = set(clause._bindparams)  # noqa: SLF001 - the names that text() found
     if not found.issuperset(own):
         raise ConfigurationError(f"the query needs the parameters :{' and :'.join(own)}; put both into it")

@@ -1,6 +1,6 @@
 """Connectors that read a table or a query of SQLite, PostgreSQL, MySQL or MariaDB."""
 
-import hashlib
+import copy
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +14,9 @@ from resumable_sync._bases import OffsetConnector
 from resumable_sync._database import database_identity, make_engine, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Cursor, Page
-from resumable_sync._protocols import Column, Connector
+from resumable_sync._protocols import Column, Connector, PinnableConnector
 from resumable_sync.connectors._columns import column_types
+from resumable_sync.connectors._identity import listed_columns, params_digest, query_identity
 from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
 from resumable_sync.connectors._plan import KeysetPlan
 from resumable_sync.connectors._readers import KeysetReader, OffsetReader, offset_pages
@@ -54,7 +55,7 @@ class _Database:
         self.__init__(url)  # type: ignore[misc]
 
 
-class SQLConnector(Connector[Row]):
+class SQLConnector(Connector[Row], PinnableConnector):
     """Reads a table or a query in pages, in the order of a unique key.
 
     Rows are plain tuples of what the driver gives, with the column names in `Page.columns`. Whatever happens between
@@ -77,6 +78,8 @@ class SQLConnector(Connector[Row]):
     `paging="stream"` sends the same once, without LIMIT, and fetches from a cursor that the server keeps; a resume
     sends it again from the last key. For queries that are too costly to repeat. The database keeps a snapshot as long
     as it takes, and SQLite's writers wait for its end unless the file is in WAL mode.
+
+    The list of columns is that of the start of the run, whatever is added to the source meanwhile.
 
     `paging="offset"` sends `... ORDER BY key LIMIT 1000 OFFSET 4000`, without ORDER BY if there is no key. Only for
     sources that do not change, and keep their order, while they are read.
@@ -139,6 +142,7 @@ class SQLConnector(Connector[Row]):
         self._key = None if key is None else parse_key(key)
         self._paging: Paging = paging
         self._params = None if params is None else dict(params)
+        self._pinned: tuple[str, ...] | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -148,19 +152,23 @@ class SQLConnector(Connector[Row]):
     @property
     @override
     def fingerprint(self) -> Mapping[str, str]:
-        """The parts that a cursor depends on. Looks the table up, at the first time."""
-        parts = {"source": database_identity(self._database.engine), "paging": self._paging}
-        read = self._table_or_query
+        """The parts that a cursor depends on. Looks the table or query up, at the first time."""
+        reader = self._opened()
+        read, dialect = self._table_or_query, self._database.engine.dialect
+        parts = {
+            "source": database_identity(self._database.engine),
+            # The cursors of a stream are those of keyset paging: either goes on where the other stopped.
+            "paging": "offset" if self._paging == "offset" else "keyset",
+            "columns": listed_columns(reader.source.columns),
+            "key": _written(reader.key),
+        }
         if isinstance(read, sa.Table) or not self._query:
-            reader = self._opened()
-            name = read.fullname if isinstance(read, sa.Table) else str(read)
-            return parts | {"table": name, "columns": ", ".join(reader.source.columns), "key": _written(reader.key)}
+            return parts | {"table": read.fullname if isinstance(read, sa.Table) else str(read)}
         text, params = read, self._params or {}
         if not isinstance(text, str):
-            statement = select_statement(text, params, self._database.engine.dialect)
+            statement = select_statement(text, params, dialect)
             text, params = statement.text, dict(statement.fixed)
-        query = {"query": " ".join(text.split()), "key": _written(self._key or ()), "params": _digest(params)}
-        return parts | query
+        return parts | {"query": query_identity(text, dialect), "params": params_digest(params)}
 
     @override
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
@@ -191,6 +199,13 @@ class SQLConnector(Connector[Row]):
         with connect(self._database.engine) as connection:
             return column_types(connection, reader.source, [part.name for part in reader.key])
 
+    @override
+    def pin(self, columns: Sequence[str]) -> "SQLConnector":
+        pinned = copy.copy(self)
+        pinned._pinned = tuple(columns)  # noqa: SLF001 - our own
+        pinned._reset()  # noqa: SLF001
+        return pinned
+
     def check(self) -> None:
         """See to it that the key can be read by, without reading anything.
 
@@ -216,6 +231,8 @@ class SQLConnector(Connector[Row]):
         engine = self._database.engine
         with connect(engine) as connection:
             source = resolve(connection, self._table_or_query, self._params)
+            if self._pinned is not None:
+                source = source.narrowed(self._pinned)
             key = self._key or tuple(KeyPart(name) for name in source.primary_key)
             if self._paging == "offset":
                 return OffsetReader(engine, source, key)
@@ -282,8 +299,8 @@ class SQLQueryTemplate(OffsetConnector[Row]):
             self._count_statement = compile_statement(query_text(self._count_query, params), dialect)
         self.fingerprint = {
             "source": database_identity(self._database.engine),
-            "query": " ".join(self._query.split()),
-            "params": _digest(self._params),
+            "query": query_identity(self._query, dialect),
+            "params": params_digest(self._params),
         }
 
     @override
@@ -323,12 +340,6 @@ class SQLQueryTemplate(OffsetConnector[Row]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._prepare()
-
-
-def _digest(params: Mapping[str, Any]) -> str:
-    # The values themselves may be secret.
-    text = repr(sorted((name, repr(value)) for name, value in params.items()))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _written(key: Sequence[KeyPart]) -> str:

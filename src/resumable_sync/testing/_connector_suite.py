@@ -3,6 +3,7 @@
 # ruff: noqa: S301 - what is unpickled was pickled in the same line
 
 import gc
+import json
 import pickle
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,13 @@ import pytest
 from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page, as_records
-from resumable_sync._protocols import Connector, DescribingConnector, SeekableConnector, SplittableConnector
+from resumable_sync._protocols import (
+    Connector,
+    DescribingConnector,
+    PinnableConnector,
+    SeekableConnector,
+    SplittableConnector,
+)
 from resumable_sync.testing._store_base import in_threads, wait_until
 
 __all__ = ["ConnectorSuite"]
@@ -31,7 +38,7 @@ class ConnectorSuite:
 
     Subclass it in a test module under a name that starts with `Test`, and override the fixture `connector`. The source
     must hold at least 10 records and stay as it is; a few dozen are plenty. What the connector does not offer
-    (`cursor_at`, `split`, `columns`) is skipped, with the reason.
+    (`cursor_at`, `split`, `columns`, `pin`) is skipped, with the reason.
 
         from resumable_sync.testing import ConnectorSuite
 
@@ -230,6 +237,23 @@ class ConnectorSuite:
                     assert page.columns is not None, "records that are tuples need Page(columns=...)"
                     assert len(record) == len(names)
 
+    def test_pinned_columns_are_read(self, connector: Connector[Any], expected: Sequence[Any]) -> None:
+        """With pinned columns the same records come, with these columns, and cursors mean the same."""
+        if not isinstance(connector, PinnableConnector):
+            pytest.skip("the connector has no pin")
+        fingerprint = connector.fingerprint
+        assert isinstance(fingerprint, Mapping), "give a mapping with the part 'columns'"
+        names = json.loads(fingerprint["columns"])
+        assert names
+        assert all(type(name) is str for name in names)
+        turned = names[::-1]
+        pinned = _read(connector.pin(turned), None, 4)
+        wide = _read(connector, None, 4)
+        assert [_named(page) for page in pinned] == [_named(page) for page in wide]
+        for pages, order in ((pinned, turned), (wide, names)):
+            assert all(list(record) == order for page in pages for record in _named(page))
+        assert _records(_read(connector, pinned[0].cursor, 3)) == list(expected)[len(pinned[0]) :]
+
     def _read_one_page(self, connector: Connector[Any]) -> None:
         pages = connector.read(None, 2)
         next(pages)
@@ -261,6 +285,13 @@ def _close(pages: Iterator[Page[Any]]) -> None:
 
 def _records(pages: Sequence[Page[Any]]) -> list[Any]:
     return [record for page in pages for record in as_records(page.records)]
+
+
+def _named(page: Page[Any]) -> list[dict[str, Any]]:
+    return [
+        dict(record) if isinstance(record, Mapping) else dict(zip(page.columns or (), record, strict=True))
+        for record in as_records(page.records)
+    ]
 
 
 def _open_files() -> int:

@@ -200,7 +200,7 @@ class FaultyConnector(_Faulty[InnerT]):
             FaultyConnector(connector, [Fault("page", 3, Raise(TransientError, ("busy",)))])
     """
 
-    _special = frozenset({"read", "split"})
+    _special = frozenset({"read", "split", "pin"})
     fingerprint: Any
     count: Any
     read: Any
@@ -224,6 +224,10 @@ class FaultyConnector(_Faulty[InnerT]):
             close = getattr(pages, "close", None)
             if close is not None:
                 close()
+
+    def _pin(self, columns: Sequence[str]) -> Any:
+        pinned = self._call("pin", getattr(self._inner, "pin"), columns)  # noqa: B009 - of any type
+        return FaultyConnector(pinned, self._reach)
 
     def _split(self, parts: int) -> Sequence[Any]:
         split = self._call("split", getattr(self._inner, "split"), parts)  # noqa: B009 - of any type

@@ -1,0 +1,149 @@
+"""A source that changes between attempts, on every database: said, judged, and read by the columns of the start."""
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from doubles import saved
+from resumable_sync import (
+    Batch,
+    JobStatus,
+    MemoryJobStore,
+    SourceChangedError,
+    SyncResult,
+    plan_full_sync,
+    run_full_sync,
+)
+from resumable_sync.connectors.sql import SQLConnector
+
+
+@pytest.fixture
+def source(engine: Engine) -> Engine:
+    execute(engine, "CREATE TABLE items (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(20), price INTEGER)")
+    with engine.begin() as connection:
+        rows = [{"id": number, "name": f"name {number}", "price": number % 3} for number in range(1, 21)]
+        connection.execute(text("INSERT INTO items VALUES (:id, :name, :price)"), rows)
+    return engine
+
+
+def execute(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+class Collected:
+    """Keeps rows and the columns they came with."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        self.columns: list[Any] = []
+
+    def __call__(self, batch: Batch[Any]) -> None:
+        self.rows += batch.records
+        self.columns.append(batch.columns)
+
+
+@pytest.fixture
+def target() -> Collected:
+    return Collected()
+
+
+@pytest.fixture
+def half(store: MemoryJobStore, source: Engine, target: Collected) -> Any:
+    """Makes a job that was interrupted after ten records, and gives what goes on with it."""
+
+    def go(*arguments: Any, options: Any = None, **connecting: Any) -> SyncResult:
+        with closing(SQLConnector(source, *(arguments or ("items",)), **connecting)) as connector:
+            return run_full_sync("j", connector, target, store=store, **({"batch_size": 5} | (options or {})))
+
+    return go
+
+
+WIDER = "ALTER TABLE items ADD COLUMN extra INTEGER"
+
+
+@pytest.mark.parametrize("arguments", [("items",), ("SELECT * FROM items", "id")], ids=["table", "query"])
+def test_a_column_added_in_the_middle_needs_consent_and_changes_no_batch(
+    store: MemoryJobStore, source: Engine, target: Collected, half: Any, arguments: tuple[Any, ...]
+) -> None:
+    half(*arguments, options={"max_records": 5})
+    execute(source, WIDER)
+    before = saved(store)
+    with pytest.raises(SourceChangedError, match=r"columns \(added 'extra'\).*if_changed='resume'") as caught:
+        half(*arguments)
+    assert (caught.value.changed, caught.value.impossible) == (("columns",), ())
+    assert saved(store) == before
+    half(*arguments, options={"if_changed": "resume", "max_records": 5})
+    result = half(*arguments)  # consent was given once
+    assert (result.action, result.status) == ("resume", "completed")
+    assert set(target.columns) == {("id", "name", "price")}
+    assert [row[0] for row in target.rows] == list(range(1, 21))
+    assert {len(row) for row in target.rows} == {3}
+    target.rows.clear()
+    anew = half(*arguments)
+    assert (anew.job.run, {len(row) for row in target.rows}) == (2, {4})
+
+
+def test_a_column_that_is_gone_is_refused_with_consent_too(
+    store: MemoryJobStore, source: Engine, target: Collected, half: Any
+) -> None:
+    half(options={"max_records": 5})
+    execute(source, "ALTER TABLE items DROP COLUMN price")
+    for if_changed in ("raise", "resume"):
+        with pytest.raises(SourceChangedError, match=r"columns \(gone 'price'\).*reset_job"):
+            half(options={"if_changed": if_changed})
+    target.rows.clear()
+    result = half(options={"if_changed": "rerun"})
+    assert (result.action, result.job.run, len(target.rows)) == ("new", 2, 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "connecting", "part"),
+    [(("items", "-id"), {}, "key"), (("items",), {"paging": "offset"}, "paging")],
+)
+def test_another_key_or_paging_is_refused_with_consent_too(
+    store: MemoryJobStore, half: Any, arguments: tuple[Any, ...], connecting: dict[str, Any], part: str
+) -> None:
+    half(options={"max_records": 5})
+    before = saved(store)
+    with pytest.raises(SourceChangedError) as caught:
+        half(*arguments, options={"if_changed": "resume"}, **connecting)
+    assert (caught.value.changed, caught.value.impossible) == ((part,), (part,))
+    assert saved(store) == before
+
+
+def test_a_narrower_query_needs_consent(target: Collected, half: Any) -> None:
+    query = "SELECT id, name FROM items WHERE price < :most"
+    half(query, "id", params={"most": 9}, options={"max_records": 5})
+    with pytest.raises(SourceChangedError, match="checkpoint: params;"):
+        half(query, "id", params={"most": 1})
+    with pytest.raises(SourceChangedError, match="checkpoint: query;"):
+        half(query + " AND id < 100", "id", params={"most": 9})
+    result = half(query, "id", params={"most": 1}, options={"if_changed": "resume"})
+    assert (result.action, result.status) == ("resume", "completed")
+    assert [row[0] for row in target.rows] == [1, 2, 3, 4, 5, 6, 9, 12, 15, 18]
+
+
+def test_what_is_harmless_needs_no_consent(target: Collected, half: Any) -> None:
+    half("SELECT id, name FROM items", "id", options={"max_records": 5})
+    half(
+        "SELECT id,\n  name\nFROM items -- all\n", ["id"], paging="stream", options={"batch_size": 3, "max_records": 3}
+    )
+    result = half("SELECT id, name FROM items;", [("id", "asc")], options={"throttle": lambda: 0.0, "prefetch": 0})
+    assert (result.action, result.status) == ("resume", "completed")
+    assert [row[0] for row in target.rows] == list(range(1, 21))
+
+
+def test_plan_says_the_same(store: MemoryJobStore, source: Engine, target: Collected, half: Any) -> None:
+    half(options={"max_records": 5})
+    execute(source, WIDER)
+    with closing(SQLConnector(source, "items")) as connector:
+        plan = plan_full_sync("j", connector, target, store=store)
+        assert plan.action == "refuse"
+        assert "added 'extra'" in plan.reason
+        plan = plan_full_sync("j", connector, target, store=store, if_changed="resume")
+        assert (plan.action, plan.processed_records) == ("resume", 5)
+    assert saved(store).status is JobStatus.INTERRUPTED
