@@ -115,6 +115,26 @@ class TestSQLSinkWithUrl(InDatabase):
             yield store
 
 
+class TestSQLSinkThatReplaces(TestSQLSinkInTheStore):
+    visible = False
+
+    @pytest.fixture(params=["replace"])
+    @override
+    def mode(self, request: Any) -> Any:
+        return request.param
+
+
+class TestSQLSinkThatReplacesWithUrl(TestSQLSinkWithUrl):
+    visible = False
+
+    @pytest.fixture
+    @override
+    def sink(self, database_url: str) -> Iterator[SQLSink]:
+        sink = SQLSink("target", mode="replace", url=database_url)
+        yield sink
+        sink.close()
+
+
 class TestTransactionalFunction(InDatabase):
     @pytest.fixture
     @override

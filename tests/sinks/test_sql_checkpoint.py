@@ -14,7 +14,7 @@ from proxies import TCPProxy, is_commit
 from resumable_sync import Checkpoint, Column, LeaseLostError, StateCorruptError, StoreError
 from resumable_sync._retry import is_transient
 from resumable_sync.sinks.sql import SQLSink
-from sinks.driving import CHECKPOINTS_TABLE, batch, job, kept
+from sinks.driving import CHECKPOINTS_TABLE, JOB_ID, batch, job, kept
 
 COLUMNS = [Column(name="n", type=Integer())]
 
@@ -271,16 +271,17 @@ def test_a_commit_whose_answer_is_lost_happens_once(engine: Engine, make: Any, m
 def test_an_interrupt_inside_the_transaction_leaves_nothing(engine: Engine, make: Any) -> None:
     sink = make()
     begin(sink)
-    writer = sink._writer.write
+    writer = sink._writers[JOB_ID]
+    write = writer.write
 
     def interrupted(connection: Any, each: Any) -> None:
-        writer(connection, each)
+        write(connection, each)
         raise KeyboardInterrupt
 
-    sink._writer.write = interrupted
+    writer.write = interrupted
     with pytest.raises(KeyboardInterrupt):
         sink.write(numbers(0), None)
-    sink._writer.write = writer
+    writer.write = write
     assert rows(engine) == []
     sink.write(numbers(0), None)
     assert rows(engine) == [0, 1, 2]

@@ -33,9 +33,9 @@ COLUMNS = [
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"mode": "replace"}, "not available yet in 0.1"),
-        ({"mode": "merge"}, "'append' or 'upsert'"),
-        ({"mode": None}, "'append' or 'upsert'"),
+        ({"mode": "merge"}, "'append', 'upsert' or 'replace'"),
+        ({"mode": None}, "'append', 'upsert' or 'replace'"),
+        ({"mode": "upsert", "publish_incomplete": True}, "no meaning"),
         ({"mode": "append", "key": "id"}, "no meaning"),
         ({"mode": "upsert", "key": []}, "is no key"),
         ({"mode": "upsert", "key": ["id", "id"]}, "each once"),

@@ -14,75 +14,37 @@ from sqlalchemy import (
     Connection,
     MetaData,
     SmallInteger,
-    String,
     Table,
     Text,
     Update,
     bindparam,
-    inspect,
     select,
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARBINARY
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.sql.elements import quoted_name
-from sqlalchemy.types import TypeDecorator
-from typing_extensions import override
 
 from resumable_sync._cursor import decode_cursor, encode_cursor
-from resumable_sync._database import is_mysql, scrub
+from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError, LeaseLostError, StateCorruptError, StoreError
 from resumable_sync._model import Batch, Checkpoint, Job
-from resumable_sync.sinks._target import lock_schema
+from resumable_sync.sinks._tables import OPTIONS, Name, create_own
 
 __all__ = ["CHECKPOINTS", "TargetCheckpoint"]
 
 CHECKPOINTS = "resumable_sync_checkpoints"
 BEGINNING = encode_cursor(None)
-# PostgreSQL: insufficient privilege, read only; MySQL: no right to the table, to the database.
-_NOT_ALLOWED = {"42501", "25006", 1142, 1044}
-
-
-class _Name(TypeDecorator[str]):
-    """Text that is compared exactly, by code point."""
-
-    impl = String(255)
-    cache_ok = True
-
-    @override
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        if is_mysql(dialect):
-            # Every collation of text there ignores trailing blanks, or case, or accents.
-            return dialect.type_descriptor(VARBINARY(1020))
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.VARCHAR(255, collation="C"))
-        return dialect.type_descriptor(String(255))
-
-    @override
-    def process_bind_param(self, value: str | None, dialect: Any) -> Any:
-        return value.encode() if value is not None and is_mysql(dialect) else value
-
-    @override
-    def process_result_value(self, value: Any, dialect: Any) -> Any:
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 @lru_cache
 def _table(schema: str | None) -> Table:
-    options: dict[str, Any] = {
-        # Another default engine would have no transactions.
-        f"{dialect}_{name}": value
-        for dialect in ("mysql", "mariadb")
-        for name, value in {"engine": "InnoDB", "charset": "ascii", "collate": "ascii_bin"}.items()
-    }
     return Table(
         CHECKPOINTS,
         MetaData(),
-        Column("job_id", _Name, primary_key=True),
-        Column("target", _Name, primary_key=True),
-        Column("run_id", _Name),
+        Column("job_id", Name, primary_key=True),
+        Column("target", Name, primary_key=True),
+        Column("run_id", Name),
         # MySQL's TEXT holds 65,535 bytes, one short of the largest cursor.
         Column("cursor", Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
         Column("processed_records", BigInteger, nullable=False),
@@ -90,7 +52,7 @@ def _table(schema: str | None) -> Table:
         Column("finished", SmallInteger, nullable=False),
         Column("fencing_token", BigInteger, nullable=False),
         schema=None if schema is None else quoted_name(schema, quote=True),
-        **options,
+        **OPTIONS,
     )
 
 
@@ -141,19 +103,7 @@ class TargetCheckpoint:
             ConfigurationError: If it is missing and must not be made.
             DBAPIError: If making it fails otherwise.
         """
-        if inspect(connection).has_table(CHECKPOINTS, schema=self.schema):
-            return
-        statement = CreateTable(self._rows, if_not_exists=True)
-        try:
-            lock_schema(connection)
-            connection.execute(statement)
-        except DBAPIError as error:
-            code = getattr(error.orig, "sqlstate", None) or (error.orig.args[:1] or (None,))[0] if error.orig else None
-            if code not in _NOT_ALLOWED:
-                raise
-            text = str(statement.compile(dialect=connection.dialect)).strip()
-            msg = f"the target's database lacks the sink's table, and this role must not make it; create it:\n{text}"
-            raise ConfigurationError(msg) from scrub(error)
+        create_own(connection, self._rows)
 
     def claim(self, connection: Connection, job: Job, token: int) -> Checkpoint | None:
         """Fence out every older token, and give the checkpoint of the job's run; None if there is none.

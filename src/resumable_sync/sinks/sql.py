@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
+import attrs
 from sqlalchemy import URL, Connection, Engine
 from typing_extensions import override
 
@@ -14,6 +15,7 @@ from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync.sinks._checkpoint import TargetCheckpoint
 from resumable_sync.sinks._link import Link
+from resumable_sync.sinks._replace import Replacement
 from resumable_sync.sinks._target import Target, create, reflect
 from resumable_sync.sinks._writer import Writer
 
@@ -90,24 +92,27 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     def __init__(
         self,
         table: str,
-        mode: Literal["append", "upsert"],
+        mode: Literal["append", "upsert", "replace"],
         key: str | Sequence[str] | None = None,
         url: str | URL | Engine | None = None,
         *,
         schema: str | None = None,
+        publish_incomplete: bool = False,
     ) -> None:
-        _check_mode(mode)
+        _check_mode(mode, publish_incomplete=publish_incomplete)
         self._schema, self._table = _split(table, schema)
         self._mode = mode
         self._key = _key(key, mode)
         self._url = url if url is None or isinstance(url, Engine) else parse_url(url)
         self.transactional = url is None
         self.idempotent = mode == "upsert"
+        self.publishes_incomplete = publish_incomplete
         self._columns: Sequence[Column] | None = None
         self._open()
 
     def _open(self) -> None:
-        self._writer: Writer | None = None
+        self._writers: dict[str, Writer] = {}
+        self._replacement = Replacement(self._table, self._schema) if self._mode == "replace" else None
         self._token: int | None = None
         self._job_id: str | None = None
         # Two threads on one connection would commit each other's rows.
@@ -143,29 +148,33 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     def begin(self, job: Job, connection: Connection | None) -> None:
         if self._link is None:
             given = self._given(connection)
-            self._writer = _scrubbed(lambda: self._look(given, may_create=True))
+            _scrubbed(lambda: self._prepare(given, job))
             return
 
         def start(own: Connection) -> None:
             self._checkpoint.create(own)
             self._checkpoint.begin(own, job, token)
+            if self._replacement is not None:
+                # Tables are made and dropped while the checkpoint is locked, against zombies.
+                self._prepare(own, job)
 
         with self._lock:
             token = self._take_over(job)
-            # Of its own, since MySQL and MariaDB commit with it.
-            self._writer = self._transact(self._link, lambda own: self._look(own, may_create=True))
+            if self._replacement is None:
+                # In a transaction of its own, since MySQL and MariaDB commit with it.
+                self._transact(self._link, lambda own: self._prepare(own, job))
             self._transact(self._link, start)
 
     @override
     def write(self, batch: Batch[Any], connection: Connection | None) -> None:
         if self._link is None:
             given = self._given(connection)
-            _scrubbed(lambda: self._ready(given).write(given, batch))
+            _scrubbed(lambda: self._ready(given, batch.job_id).write(given, batch))
             return
 
         def write(own: Connection) -> None:
             if self._checkpoint.advance(own, batch):
-                self._ready(own).write(own, batch)
+                self._ready(own, batch.job_id).write(own, batch)
 
         with self._lock:
             self._check_job(batch.job_id)
@@ -175,11 +184,13 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     @override
     def complete(self, job: Job, connection: Connection | None) -> None:
         if self._link is None:
-            self._given(connection)
+            given = self._given(connection)
+            _scrubbed(lambda: self._publish(given, job))
             return
 
         def finish(own: Connection) -> None:
             self._checkpoint.claim(own, job, token)
+            self._publish(own, job)
             self._checkpoint.finish(own, job)
 
         with self._lock:
@@ -188,20 +199,42 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
             self._transact(self._link, finish)
             self._link.release()
 
+    def _prepare(self, connection: Connection, job: Job) -> None:
+        if self._replacement is None:
+            self._writers[job.id] = self._look(connection, may_create=True)
+            return
+        target = reflect(connection, self._table, self._schema)
+        if target is not None:
+            self._writer(target, connection)  # refuses columns that do not fit, before anything is made
+        place = self._replacement.begin(connection, job, self._make)
+        loaded = reflect(connection, place.name, place.schema)
+        if loaded is None:
+            msg = f"there is no table {self._shown()!r} any more, into which run {job.run} was swapped; start a new run"
+            raise ConfigurationError(msg)
+        self._writers[job.id] = self._writer(attrs.evolve(loaded, name=self._shown()), connection)
+
+    def _publish(self, connection: Connection, job: Job) -> None:
+        if self._replacement is not None:
+            self._replacement.complete(connection, job)
+
     def _look(self, connection: Connection, *, may_create: bool) -> Writer:
         target = reflect(connection, self._table, self._schema)
         if target is None and may_create:
-            target = self._create(connection)
+            self._make(connection, self._schema, self._table)
+            target = reflect(connection, self._table, self._schema)
         if target is None:
             msg = f"there is no table {self._shown()!r}; call begin(job) first, which makes it, or create it"
             raise ConfigurationError(msg)
+        return self._writer(target, connection)
+
+    def _writer(self, target: Target, connection: Connection) -> Writer:
         key = (self._key or target.primary_key) if self._mode == "upsert" else ()
         if self._mode == "upsert" and not key:
             msg = f"table {target.name!r} has no primary key to upsert by; name the columns of a unique index in key="
             raise ConfigurationError(msg)
         return Writer(target, key, self._columns, mysql=is_mysql(connection.dialect))
 
-    def _create(self, connection: Connection) -> Target | None:
+    def _make(self, connection: Connection, schema: str | None, name: str) -> None:
         columns = self._columns
         if not columns:
             msg = (
@@ -217,14 +250,16 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         if self._mode == "upsert" and not key:
             msg = f"there is no table {self._shown()!r}, and the source has no key to upsert by; name it in key="
             raise ConfigurationError(msg)
-        create(connection, self._table, self._schema, columns, key)
-        return reflect(connection, self._table, self._schema)
+        create(connection, name, schema, columns, key)
 
-    def _ready(self, connection: Connection) -> Writer:
-        if self._writer is None:
-            # No attempt of this process began it: a replay of dead letters.
-            self._writer = self._look(connection, may_create=False)
-        return self._writer
+    def _ready(self, connection: Connection, job_id: str) -> Writer:
+        writer = self._writers.get(job_id)
+        if writer is None and self._replacement is not None:
+            msg = f"job {job_id!r}: SQLSink with mode='replace' was given a batch before begin(job); call that first"
+            raise ConfigurationError(msg)
+        if writer is None:
+            writer = self._writers[job_id] = self._look(connection, may_create=False)
+        return writer
 
     def _given(self, connection: Connection | None) -> Connection:
         if connection is None:
@@ -270,6 +305,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         url = self._url.url if isinstance(self._url, Engine) else self._url
         parts = [repr(self._shown()), f"mode={self._mode!r}"]
         parts += [f"key={self._key!r}"] if self._key else []
+        parts += ["publish_incomplete=True"] if self.publishes_incomplete else []
         parts += [f"url={shown_url(url)!r}"] if url is not None else []
         return f"SQLSink({', '.join(parts)})"
 
@@ -278,7 +314,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         if isinstance(self._url, Engine):
             msg = "SQLSink made from an engine does not pickle; make it from a URL"
             raise ConfigurationError(msg)
-        runtime = ("_writer", "_token", "_job_id", "_lock", "_checkpoint", "_link", "_finalizer")
+        runtime = ("_writers", "_replacement", "_token", "_job_id", "_lock", "_checkpoint", "_link", "_finalizer")
         return {name: value for name, value in self.__dict__.items() if name not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -295,12 +331,12 @@ def _scrubbed(work: Callable[[], T]) -> T:
         raise
 
 
-def _check_mode(mode: object) -> None:
-    if mode == "replace":
-        msg = "mode='replace' is not available yet in 0.1; use mode='upsert', or mode='append' into an empty table"
+def _check_mode(mode: object, *, publish_incomplete: bool) -> None:
+    if mode not in ("append", "upsert", "replace"):
+        msg = f"mode={mode!r} is no mode of SQLSink; use 'append', 'upsert' or 'replace'"
         raise ConfigurationError(msg)
-    if mode not in ("append", "upsert"):
-        msg = f"mode={mode!r} is no mode of SQLSink; use 'append' or 'upsert'"
+    if publish_incomplete and mode != "replace":
+        msg = f"publish_incomplete= has no meaning with mode={mode!r}, which publishes every batch; leave it out"
         raise ConfigurationError(msg)
 
 

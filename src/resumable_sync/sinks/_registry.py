@@ -1,0 +1,121 @@
+"""The register of staging tables in the target's schema: the library drops what stands here, and nothing else."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import attrs
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, delete, insert, select, update
+from sqlalchemy.sql.elements import quoted_name
+
+from resumable_sync._model import Job
+from resumable_sync.sinks._tables import OPTIONS, Name, create_own
+
+__all__ = ["STAGINGS", "Registry", "Staging", "run_id_of", "staging_name"]
+
+STAGINGS = "resumable_sync_staging"
+
+State = Literal["loading", "swapped", "superseded"]
+
+
+@attrs.frozen
+class Staging:
+    """A staging table.
+
+    Attributes:
+        name: Its name, without the schema.
+        target: What it is to replace, without the schema.
+        job_id: The job.
+        run_id: The run whose rows it holds.
+        token: The fencing token of the attempt that made it, or took it over.
+        state: `"loading"`; `"swapped"` when it has become the target; `"superseded"` when another one has since.
+    """
+
+    name: str
+    target: str
+    job_id: str
+    run_id: str
+    token: int
+    state: State = "loading"
+
+
+@lru_cache
+def _table(schema: str | None) -> Table:
+    return Table(
+        STAGINGS,
+        MetaData(),
+        Column("name", Name, primary_key=True),
+        Column("target", Name, nullable=False),
+        Column("job_id", Name, nullable=False),
+        Column("run_id", Name, nullable=False),
+        Column("token", BigInteger, nullable=False),
+        Column("state", Name, nullable=False),
+        schema=None if schema is None else quoted_name(schema, quote=True),
+        **OPTIONS,
+    )
+
+
+@attrs.frozen
+class Registry:
+    """The register of one schema; every method runs in a transaction of the caller's.
+
+    Args:
+        connection: To the target's database.
+        schema: The target's.
+    """
+
+    connection: Connection
+    schema: str | None
+
+    def create(self) -> None:
+        """Make the table unless it exists.
+
+        Raises:
+            ConfigurationError: If it is missing and must not be made.
+        """
+        create_own(self.connection, _table(self.schema))
+
+    def of(self, job_id: str, target: str) -> Sequence[Staging]:
+        """Give the staging tables of a job and target, oldest first."""
+        rows = _table(self.schema).c
+        query = select(*rows).where(rows.job_id == job_id, rows.target == target).order_by(rows.token, rows.name)
+        return [Staging(*row) for row in self.connection.execute(query)]
+
+    def knows(self, name: str) -> bool:
+        """Whether a table of this name is one of the library's."""
+        rows = _table(self.schema).c
+        return self.connection.execute(select(rows.name).where(rows.name == name)).first() is not None
+
+    def add(self, staging: Staging) -> None:
+        """Note a table that is about to be made."""
+        self.connection.execute(insert(_table(self.schema)), attrs.asdict(staging))
+
+    def remove(self, staging: Staging) -> None:
+        """Forget a table that is gone. Removing it again is fine."""
+        table = _table(self.schema)
+        self.connection.execute(delete(table).where(table.c.name == staging.name))
+
+    def swapped(self, staging: Staging) -> None:
+        """Note that a table has become the target, in place of every other one; noting it again changes nothing."""
+        table = _table(self.schema)
+        rows = table.c
+        here = update(table).where(rows.name == staging.name, rows.state == "loading").values(state="swapped")
+        # Noted by a zombie a second time, it might supersede what has come since.
+        if self.connection.execute(here).rowcount:
+            others = update(table).where(
+                rows.target == staging.target, rows.state == "swapped", rows.name != staging.name
+            )
+            self.connection.execute(others.values(state="superseded"))
+
+
+def run_id_of(job: Job) -> str:
+    """Give the id of a job's run, also where the store keeps none."""
+    return job.run_id or f"run {job.run}"
+
+
+def staging_name(job: Job, target: str) -> str:
+    """Give the name of the staging table of a job's run and target."""
+    parts = "\0".join([job.id, target, run_id_of(job)])
+    digest = hashlib.blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+    return f"resumable_sync_{digest}"

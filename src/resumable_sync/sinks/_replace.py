@@ -1,0 +1,69 @@
+"""Replacing a target: the way of each database."""
+
+import attrs
+from sqlalchemy import Connection
+
+from resumable_sync._database import is_mysql
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._model import Job
+from resumable_sync.sinks._staging import Make, Place, StagedReplacement
+from resumable_sync.sinks._swap_mysql import MySQLReplacement
+from resumable_sync.sinks._swap_sqlite import SQLiteSwapper
+
+__all__ = ["Replacement"]
+
+
+@attrs.define
+class Replacement:
+    """What `SQLSink(mode="replace")` does at the begin and the end of a run, for any number of jobs.
+
+    Args:
+        target: Name of the target.
+        schema: Its schema, as the user named it.
+    """
+
+    target: str
+    schema: str | None
+    _tokens: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def begin(self, connection: Connection, job: Job, make: Make) -> Place:
+        """Make or find the table that the rows of a run go to.
+
+        Args:
+            connection: In a transaction.
+            job: With its lease.
+            make: Makes the staging table where there is no target.
+
+        Raises:
+            ConfigurationError: If the target cannot be replaced, or `job.lease` is None.
+        """
+        if job.lease is None:
+            msg = (
+                f"job {job.id!r}: SQLSink with mode='replace' needs the fencing token, but job.lease is None; get the "
+                "lease first"
+            )
+            raise ConfigurationError(msg)
+        token = job.lease.fencing_token
+        place = self._of(connection).begin(connection, job, token, make)
+        self._tokens[job.id] = token
+        return place
+
+    def complete(self, connection: Connection, job: Job) -> None:
+        """Put what was loaded into the target's place; doing so again is harmless.
+
+        Raises:
+            ConfigurationError: If the target cannot be replaced any more, or `begin` was not called.
+        """
+        token = self._tokens.get(job.id)
+        if token is None:
+            msg = f"job {job.id!r}: SQLSink with mode='replace' was completed before begin(job); call that first"
+            raise ConfigurationError(msg)
+        self._of(connection).complete(connection, job, token)
+
+    def _of(self, connection: Connection) -> MySQLReplacement | StagedReplacement:
+        if is_mysql(connection.dialect):
+            return MySQLReplacement(self.target, self.schema)
+        if connection.dialect.name != "sqlite":
+            msg = "mode='replace' is not available on PostgreSQL yet; use mode='upsert'"
+            raise ConfigurationError(msg)
+        return StagedReplacement(SQLiteSwapper(), self.target, self.schema)

@@ -1,0 +1,74 @@
+"""The sinks' own tables in the target's database: making them, and their types."""
+
+from typing import Any
+
+from sqlalchemy import Connection, String, Table, inspect
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.mysql import VARBINARY
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.types import TypeDecorator
+from typing_extensions import override
+
+from resumable_sync._database import is_mysql, scrub
+from resumable_sync._errors import ConfigurationError
+from resumable_sync.sinks._target import lock_schema
+
+__all__ = ["OPTIONS", "Name", "create_own"]
+
+OPTIONS: dict[str, Any] = {
+    # Another default engine would have no transactions.
+    f"{dialect}_{name}": value
+    for dialect in ("mysql", "mariadb")
+    for name, value in {"engine": "InnoDB", "charset": "ascii", "collate": "ascii_bin"}.items()
+}
+"""How the tables are made on MySQL and MariaDB."""
+
+# PostgreSQL: insufficient privilege, read only; MySQL: no right to the table, to the database.
+_NOT_ALLOWED = {"42501", "25006", 1142, 1044}
+
+
+class Name(TypeDecorator[str]):
+    """Text that is compared exactly, by code point."""
+
+    impl = String(255)
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        if is_mysql(dialect):
+            # Every collation of text there ignores trailing blanks, or case, or accents.
+            return dialect.type_descriptor(VARBINARY(1020))
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.VARCHAR(255, collation="C"))
+        return dialect.type_descriptor(String(255))
+
+    @override
+    def process_bind_param(self, value: str | None, dialect: Any) -> Any:
+        return value.encode() if value is not None and is_mysql(dialect) else value
+
+    @override
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def create_own(connection: Connection, table: Table) -> None:
+    """Make a table unless it exists.
+
+    Raises:
+        ConfigurationError: If it is missing and must not be made.
+        DBAPIError: If making it fails otherwise.
+    """
+    if inspect(connection).has_table(table.name, schema=table.schema):
+        return
+    statement = CreateTable(table, if_not_exists=True)
+    try:
+        lock_schema(connection)
+        connection.execute(statement)
+    except DBAPIError as error:
+        code = getattr(error.orig, "sqlstate", None) or (error.orig.args[:1] or (None,))[0] if error.orig else None
+        if code not in _NOT_ALLOWED:
+            raise
+        text = str(statement.compile(dialect=connection.dialect)).strip()
+        msg = f"the target's database lacks the sink's table, and this role must not make it; create it:\n{text}"
+        raise ConfigurationError(msg) from scrub(error)
