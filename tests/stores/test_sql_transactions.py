@@ -233,6 +233,28 @@ def test_a_lost_lease_gives_the_connection_back(database_url: str, engine: Engin
     assert pool.checkedout() == 0
 
 
+def test_the_server_ends_a_short_transaction_that_is_idle_too_long(store: SQLJobStore, engine: Engine) -> None:
+    """A heartbeat that is frozen between its UPDATE and its COMMIT must not keep the successor out."""
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no such limit")
+    on_postgresql = engine.dialect.name == "postgresql"
+    name = "current_setting('idle_in_transaction_session_timeout')" if on_postgresql else "@@idle_transaction_timeout"
+    seen: list[Any] = []
+    store.release(store.acquire("job", owner="one", ttl=600.0))  # makes the tables
+    own = store._connections.engine
+    event.listen(own, "commit", lambda connection: seen.append(connection.exec_driver_sql(f"SELECT {name}").scalar()))
+    lease = store.acquire("job", owner="one", ttl=600.0)
+    store.renew(lease, 600.0)
+    store.request_stop("job")
+    store.release(lease)
+    with pytest.raises(LeaseLostError):
+        store.renew(lease, 600.0)
+    store.delete("job")
+    assert seen == ["10s" if on_postgresql else 10] * 5
+    with own.connect() as connection:
+        assert connection.exec_driver_sql(f"SELECT {name}").scalar() in ("0", 0)
+
+
 def test_the_server_ends_a_transaction_that_is_idle_too_long(store: SQLJobStore, engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         pytest.skip("SQLite has no such limit")

@@ -234,8 +234,9 @@ class _Write:
         try:
             self._connection.begin()
             begin_write(self._connection)
+            _limit_idle_here(self._connection)
         except BaseException:
-            self._connection.close()
+            self._close()
             raise
         return self._connection
 
@@ -244,7 +245,34 @@ class _Write:
             if kind is None:
                 self._connection.commit()
         finally:
-            self._connection.close()
+            self._close()
+
+    def _close(self) -> None:
+        connection = self._connection
+        try:
+            if is_mysql(connection.dialect) and not connection.invalidated:
+                connection.rollback()
+                connection.exec_driver_sql(f"SET SESSION {_limit_name(connection)} = {_BEFORE}")
+        except Exception:  # noqa: BLE001 - it is broken; what led here is the one to be told
+            connection.invalidate()
+        finally:
+            connection.close()
+
+
+def _limit_idle_here(connection: Connection) -> None:
+    """Have the server end a short transaction whose process is frozen amid its statements.
+
+    It holds the job's row, which a successor waits for: a heartbeat that froze would keep it out for ever.
+    """
+    name = _limit_name(connection)
+    if connection.dialect.name == "postgresql":
+        limit = f"set_config('{name}', '{MIN_IDLE_SECONDS}s', true)"
+        connection.exec_driver_sql(f"SELECT {limit} WHERE current_setting('{name}') = '0'")
+    elif name is not None:
+        # No setting of MariaDB ends with the transaction: it is put back afterwards.
+        old = f"@@SESSION.{name}"
+        new = f"IF({old} = 0, {MIN_IDLE_SECONDS}, LEAST({old}, {MIN_IDLE_SECONDS}))"
+        connection.exec_driver_sql(f"SET {_BEFORE} = {old}, SESSION {name} = {new}")
 
 
 def _connect(engine: Engine) -> Connection:
@@ -264,6 +292,7 @@ def _connect(engine: Engine) -> Connection:
         raise
 
 
+_BEFORE = "@resumable_sync_limit_before"
 _LIMITS = {
     "postgresql": "idle_in_transaction_session_timeout",
     "mariadb": "idle_transaction_timeout",
