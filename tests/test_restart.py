@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 import pytest
 
-from resumable_sync import CrashLoopError, Job, JobHeldError, JobStatus, Lease, SourceChangedError
+from resumable_sync import ConfigurationError, CrashLoopError, Job, JobHeldError, JobStatus, Lease, SourceChangedError
 from resumable_sync._fingerprint import carried_on, changes, fingerprint_text, pinned_columns
-from resumable_sync._restart import Decision, Rules, decide
+from resumable_sync._restart import Decision, Rules, after_move, decide
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LEASE = Lease(job_id="j", owner="other", fencing_token=7, expires_at=NOW + timedelta(seconds=30))
@@ -233,3 +233,27 @@ def test_attempts_that_die_one_after_the_other_are_refused(progress: bool) -> No
     assert decision.action == "refuse"
     assert isinstance(decision.error, CrashLoopError)
     assert decide(stored, Rules(max_stalled_attempts=6), now=NOW).action in ("new", "resume")
+
+
+@pytest.mark.parametrize(
+    ("if_moved", "action", "fresh_run", "warning"),
+    [("warn", "resume", False, True), ("raise", "refuse", False, False), ("rerun", "new", True, True)],
+)
+def test_what_became_of_the_last_record_decides_again(
+    if_moved: str, action: str, fresh_run: bool, warning: bool
+) -> None:
+    resume = decide(job(lease=LEASE), Rules(), now=NOW, owner_gone=True)
+    decision = after_move(resume, "is gone", if_moved, "j")
+    assert (decision.action, decision.fresh_run, decision.warning) == (action, fresh_run, warning)
+    assert decision.replacing == 7
+    assert "the last record delivered is gone" in decision.reason
+    assert (decision.cursor, decision.processed_records) == ((None, 0) if fresh_run else ([250], 250))
+    if action == "refuse":
+        assert isinstance(decision.error, SourceChangedError)
+        assert (decision.error.changed, decision.error.impossible) == (("anchor",), ())
+        assert "if_moved='warn'" in str(decision.error)
+
+
+def test_an_unknown_answer_to_a_move_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="if_moved is 'skip'; let it be 'warn'"):
+        after_move(decide(job(), Rules(), now=NOW), "is gone", "skip", "j")

@@ -36,6 +36,7 @@ from resumable_sync._model import (
     SyncResult,
 )
 from resumable_sync._protocols import (
+    AnchoredConnector,
     CheckpointingSink,
     Column,
     Connector,
@@ -60,6 +61,7 @@ from resumable_sync.stores.single_worker import SingleWorkerJobStore
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnchoredConnector",
     "Batch",
     "BatchCommitted",
     "Checkpoint",

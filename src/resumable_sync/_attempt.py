@@ -90,7 +90,9 @@ class Attempt(Generic[RecordT]):
     def begin(self, fingerprint: str | None) -> None:
         """Note in the store that an attempt is at work, and prepare sink and source."""
         pieces, checkpoints = self._with_columns(), self._checkpoints
-        self._decision = locate(pieces.connector, self._decision, pieces.retrier)
+        self._decision = locate(pieces.job_id, pieces.connector, self._decision, pieces.retrier)
+        if self._decision.error is not None:
+            raise self._decision.error
         log_decision(pieces.job_id, self._stored, self._decision, pieces.guarantee)
         # A death from here on must be counted, so the job is saved before anything else is tried.
         checkpoints.save(starting_job(self._stored, self._decision, fingerprint, utc_now()))

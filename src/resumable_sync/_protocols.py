@@ -6,7 +6,7 @@ The docstrings are the contract. Each entry of an "Implementations must" list is
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 from typing_extensions import TypeVar
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 __all__ = [
+    "AnchoredConnector",
     "CheckpointingSink",
     "Column",
     "Connector",
     "DeadLetterStore",
     "DescribingConnector",
+    "IfMoved",
     "JobStore",
     "Observer",
     "PinnableConnector",
@@ -41,6 +43,10 @@ WrittenT_contra = TypeVar("WrittenT_contra", contravariant=True, default=Any)
 Observer: TypeAlias = Callable[[Event], object]
 """Is called with every event, one at a time, from whatever thread it happens in. One that raises is logged and left
 out from then on; it never influences the sync."""
+
+
+IfMoved: TypeAlias = Literal["warn", "raise", "rerun"]
+"""What to do at a resume when the last record delivered is not there as it was."""
 
 
 @attrs.frozen(kw_only=True)
@@ -139,6 +145,37 @@ class PinnableConnector(Protocol):
 
         Args:
             columns: Those that the run began with; each is among the columns of the fingerprint.
+        """
+        ...
+
+
+@runtime_checkable
+class AnchoredConnector(Protocol):
+    """A connector that can tell whether the last record delivered is still there as it was.
+
+    It is asked once at every resume, and when a plan is made, before anything is read. If the record is gone or
+    changed, the source may have been reloaded, restored from a backup, or be another one.
+
+    Implementations must:
+
+    - say nothing of a record that is as it was, in whatever process they are asked;
+    - say something of one that was changed or removed;
+    - bear any cursor, and say nothing of one that they did not yield: `read` refuses it.
+
+    A short digest of the record in the cursor will do; its values do not belong there.
+
+    Attributes:
+        if_moved: What to do then: `"warn"` goes on and logs a warning, `"raise"` refuses with `SourceChangedError`,
+            `"rerun"` starts a new run.
+    """
+
+    if_moved: IfMoved
+
+    def moved(self, cursor: Cursor) -> str | None:
+        """Say in a few words, without values, what became of the last record before `cursor`, e.g. `"is gone"`.
+
+        Returns:
+            None if it is there as it was; also for a cursor that does not tell, or is none of this connector's.
         """
         ...
 

@@ -5,11 +5,17 @@ from typing import Literal
 
 import attrs
 
-from resumable_sync._errors import CrashLoopError, JobHeldError, ResumableSyncError, SourceChangedError
+from resumable_sync._errors import (
+    ConfigurationError,
+    CrashLoopError,
+    JobHeldError,
+    ResumableSyncError,
+    SourceChangedError,
+)
 from resumable_sync._fingerprint import changes, pinned_columns
 from resumable_sync._model import Action, Cursor, Job, JobStatus
 
-__all__ = ["Decision", "Rules", "decide"]
+__all__ = ["Decision", "Rules", "after_move", "decide"]
 
 IfCompleted = Literal["rerun", "skip"]
 IfHeld = Literal["raise", "skip", "wait"]
@@ -135,6 +141,31 @@ def _resume(job: Job, rules: Rules, now: datetime) -> Decision:
         found = _at_checkpoint(job, "resume", f"the last attempt ended: {ended}{note}")
     pinned = pinned_columns(job.fingerprint, rules.fingerprint) if rules.pins else None
     return attrs.evolve(found, columns=pinned) if found.action == "resume" else found
+
+
+def after_move(decision: Decision, moved: str, if_moved: str, job_id: str) -> Decision:
+    """Decide again where the last record delivered is not there as it was.
+
+    Args:
+        decision: To resume.
+        moved: What became of the record.
+        if_moved: What the connector says to do then.
+        job_id: The job.
+
+    Raises:
+        ConfigurationError: If the connector says something unknown.
+    """
+    what = f"the last record delivered {moved}"
+    if if_moved == "warn":
+        reason = f"{decision.reason}; {what}: was the source reloaded or restored, or is it another one?"
+        return attrs.evolve(decision, reason=reason, warning=True)
+    if if_moved == "rerun":
+        return Decision(action="new", reason=what, fresh_run=True, replacing=decision.replacing, warning=True)
+    if if_moved == "raise":
+        error = SourceChangedError(job_id, ["anchor"], {"anchor": what})
+        return attrs.evolve(decision, action="refuse", reason=str(error), error=error)
+    msg = f"job {job_id!r}: the connector's if_moved is {if_moved!r}; let it be 'warn', 'raise' or 'rerun'"
+    raise ConfigurationError(msg)
 
 
 def _seek(job: Job, rules: Rules, ended: str) -> Decision:

@@ -19,7 +19,7 @@ def plan(pieces: Pieces) -> Plan:
         rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
         job, decision = look(pieces.store, pieces.job_id, rules, pieces.retrier)
         connector = pinned(pieces.connector, decision, pieces.retrier)
-        return plan_of(job, locate(connector, decision, pieces.retrier), pieces.guarantee)
+        return plan_of(job, locate(pieces.job_id, connector, decision, pieces.retrier), pieces.guarantee)
     except StopRequested as stopped:
         raise (stopped.__cause__ or stopped) from None
     except Exception as error:

@@ -18,6 +18,7 @@ from resumable_sync._options import Options
 from resumable_sync._pieces import Pieces
 from resumable_sync._ports import keeps_checkpoint, writes_in_transaction
 from resumable_sync._protocols import (
+    AnchoredConnector,
     CheckpointingSink,
     Connector,
     DeadLetterStore,
@@ -29,7 +30,7 @@ from resumable_sync._protocols import (
     Sink,
     StoreTransaction,
 )
-from resumable_sync._restart import Decision, Rules
+from resumable_sync._restart import Decision, Rules, after_move
 from resumable_sync._retry import Retrier
 
 __all__ = ["begin_sink", "drop_old_letters", "locate", "pinned", "rules_of", "starting_job"]
@@ -59,16 +60,27 @@ def pinned(connector: Connector, decision: Decision, retrier: Retrier) -> Connec
     return narrowed
 
 
-def locate(connector: Connector, decision: Decision, retrier: Retrier) -> Decision:
-    """Have the connector find the cursor of a job of which only the number of records is known."""
+def locate(job_id: str, connector: Connector, decision: Decision, retrier: Retrier) -> Decision:
+    """Have the connector look at the place where reading goes on.
+
+    It finds the cursor of a job of which only the number of records is known; and where it can, it looks whether the
+    last record delivered is still there as it was.
+    """
     if decision.seek is None:
-        return decision
+        return _anchored(job_id, connector, decision, retrier)
     assert isinstance(connector, SeekableConnector)  # noqa: S101 - a rule of the decision
     cursor = retrier.call("cursor_at", connector.cursor_at, decision.seek)
     if cursor is not None:
         return attrs.evolve(decision, cursor=cursor, seek=None)
     reason = f"{decision.seek} records were processed, but the source has no such place any more"
     return Decision(action="new", reason=reason, fresh_run=True, replacing=decision.replacing, warning=True)
+
+
+def _anchored(job_id: str, connector: Connector, decision: Decision, retrier: Retrier) -> Decision:
+    if decision.action != "resume" or not isinstance(connector, AnchoredConnector):
+        return decision
+    moved = retrier.call("moved", connector.moved, decision.cursor)
+    return decision if moved is None else after_move(decision, moved, connector.if_moved, job_id)
 
 
 def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: datetime) -> Job:

@@ -1,6 +1,6 @@
 """The conformance suite, against every connector that the library brings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -116,7 +116,19 @@ class SQLSuite(ConnectorSuite):
     @pytest.fixture
     @override
     def bad_cursors(self) -> Sequence[Any]:
-        return [[1], [-1], [[1, "k"]], [[1, "k"], [2]], [[1, 2, 3], [1, 2, 3]], [[None, None], [None, None]], "x", 7]
+        keys = [[1, "k"], [1, "k"]]
+        bad = [[1], [-1], [[1, "k"]], [[1, "k"], [2]], [[1, 2, 3], [1, 2, 3]], [[None, None], [None, None]], "x", 7]
+        return [*bad, [*keys, "short"], [*keys, 12345678], tuple(keys)]
+
+    @pytest.fixture
+    @override
+    def change_record(self, source: str) -> Callable[[Any], object] | None:
+        def change(record: Any) -> None:
+            name = next(value for value in record if str(value).startswith("name"))
+            with create_engine(source, poolclass=NullPool).begin() as connection:
+                connection.exec_driver_sql(f"UPDATE items SET name = 'other' WHERE name = '{name}'")
+
+        return change
 
 
 class TestSQLConnectorByKey(SQLSuite):
@@ -146,6 +158,11 @@ class TestSQLConnectorByOffset(SQLSuite):
     @override
     def bad_cursors(self) -> Sequence[Any]:
         return [[-1], ["1"], [True], [1, 2], [[1, "k"], [1, "k"]], "x", 7, (5,)]
+
+    @pytest.fixture
+    @override
+    def change_record(self) -> None:
+        """An offset names no row."""
 
 
 class TestSQLConnectorOnQuery(SQLSuite):

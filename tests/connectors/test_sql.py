@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -78,7 +79,8 @@ def test_rows_are_plain_tuples_with_column_names(source: str, connect: Connect) 
     assert page.records == [(1, "name 1", 1), (2, "name 2", 2)]
     assert type(page.records[0]) is tuple
     assert page.columns == ("id", "name", "price")
-    assert page.cursor == [[2], [20]]
+    assert page.cursor[:2] == [[2], [20]]
+    assert re.fullmatch("[0-9a-f]{8}", page.cursor[2])
 
 
 @pytest.mark.parametrize("paging", ["keyset", "stream"])
@@ -490,3 +492,46 @@ def test_offset_paging_goes_by_the_primary_key(source: str, connect: Connect) ->
     assert [page.cursor for page in pages] == [[8], [16], [20]]
     assert connector.cursor_at(20) == [20]
     assert connector.cursor_at(21) is None
+
+
+def test_anchors_are_the_same_for_both_pagings_and_any_order_of_columns(source: str, connect: Connect) -> None:
+    found = [
+        [page.cursor for page in connector.read(None, 7)]
+        for connector in (
+            connect(source, "items"),
+            connect(source, "items", paging="stream"),
+            connect(source, "items").pin(["price", "id", "name"]),
+            connect(source, "SELECT price, name, id FROM items", "id"),
+        )
+    ]
+    assert len(found[0]) == 3
+    assert all(cursors == found[0] for cursors in found)
+
+
+def test_cursors_without_an_anchor_are_read_too(source: str, connect: Connect) -> None:
+    connector = connect(source, "items")
+    assert ids(connector.read([[15], [18]], 2)) == [16, 17, 18]
+    assert connector.moved([[15], [18]]) is None
+    assert connector.moved([[99], [18], "00000000"]) == "is gone"
+    assert connector.moved(["nothing", "of", "mine"]) is None
+
+
+def test_anchor_is_the_same_in_every_time_zone(postgres_url: str, connect: Connect) -> None:
+    execute(
+        postgres_url,
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, clock time, doc jsonb, tags text[], mac macaddr, "
+        "net inet, amount numeric, span interval, raw bytea, uid uuid, flag bool, fraction float8)",
+        "INSERT INTO t VALUES (1, '2026-03-29 01:30+02', '12:00', '{\"b\": [1, null], \"a\": 1.5}', '{x,NULL}', "
+        "'08:00:2b:01:02:03', '10.0.0.1', 1.50, '1 day', 'abc', gen_random_uuid(), true, 'NaN')",
+    )
+    berlin = make_url(postgres_url).update_query_dict({"options": "-c timezone=Europe/Berlin"})
+    (page,) = connect(postgres_url, "t").read(None, 5)
+    assert page.records[0][1] is not None
+    assert connect(berlin, "t", if_moved="raise").moved(page.cursor) is None
+    execute(postgres_url, 'UPDATE t SET doc = \'{"b": [1], "a": 1.5}\'')
+    assert connect(postgres_url, "t").moved(page.cursor) == "is not what it was"
+
+
+def test_an_unknown_if_moved_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="if_moved='skip' is none of 'warn', 'raise' and 'rerun'"):
+        SQLConnector("sqlite:///x.db", "t", if_moved="skip")  # type: ignore[arg-type]

@@ -1,8 +1,10 @@
 """A source that changes between attempts, on every database: said, judged, and read by the columns of the start."""
 
+import logging
 from contextlib import closing
 from typing import Any
 
+import attrs
 import pytest
 from sqlalchemy import Engine, text
 
@@ -147,3 +149,73 @@ def test_plan_says_the_same(store: MemoryJobStore, source: Engine, target: Colle
         plan = plan_full_sync("j", connector, target, store=store, if_changed="resume")
         assert (plan.action, plan.processed_records) == ("resume", 5)
     assert saved(store).status is JobStatus.INTERRUPTED
+
+
+MOVES = {
+    "is gone": "DELETE FROM items WHERE id = 5",
+    "is not what it was": "UPDATE items SET name = 'changed' WHERE id = 5",
+}
+
+
+@pytest.mark.parametrize("moved", list(MOVES))
+def test_a_last_row_that_moved_is_a_warning(  # noqa: PLR0917 - fixtures
+    store: MemoryJobStore,
+    source: Engine,
+    target: Collected,
+    half: Any,
+    caplog: pytest.LogCaptureFixture,
+    moved: str,
+) -> None:
+    half(options={"max_records": 5})
+    execute(source, MOVES[moved])
+    with closing(SQLConnector(source, "items")) as connector:
+        plan = plan_full_sync("j", connector, target, store=store)
+    assert plan.action == "resume"
+    assert f"the last record delivered {moved}" in plan.reason
+    caplog.clear()
+    assert half().status == "completed"
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"the last record delivered {moved}" in warning
+    assert "changed'" not in warning
+    assert [row[0] for row in target.rows] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("paging", ["keyset", "stream"])
+@pytest.mark.parametrize("moved", list(MOVES))
+def test_a_last_row_that_moved_is_refused_or_starts_anew(  # noqa: PLR0917 - fixtures
+    store: MemoryJobStore, source: Engine, target: Collected, half: Any, moved: str, paging: str
+) -> None:
+    half(options={"max_records": 5}, paging=paging)
+    execute(source, MOVES[moved])
+    before = saved(store)
+    with pytest.raises(SourceChangedError, match=f"anchor .the last record delivered {moved}.; start over") as caught:
+        half(if_moved="raise", paging=paging)
+    assert caught.value.changed == ("anchor",)
+    assert saved(store) == before
+    with closing(SQLConnector(source, "items", if_moved="raise")) as connector:
+        assert plan_full_sync("j", connector, target, store=store).action == "refuse"
+    target.rows.clear()
+    result = half(if_moved="rerun", paging=paging)
+    assert (result.action, result.job.run, result.status) == ("new", 2, "completed")
+    assert len(target.rows) == (19 if moved == "is gone" else 20)
+
+
+def test_a_source_that_stays_moves_nothing(source: Engine, target: Collected, half: Any) -> None:
+    half(options={"max_records": 5})
+    execute(source, "DELETE FROM items WHERE id IN (4, 6)", "UPDATE items SET price = 9 WHERE id <> 5", WIDER)
+    half(options={"max_records": 5, "if_changed": "resume"}, if_moved="raise")
+    half(options={"max_records": 3}, if_moved="raise", paging="stream")
+    assert half(if_moved="raise").status == "completed"
+    assert [row[0] for row in target.rows] == [1, 2, 3, 4, 5, *range(7, 21)]
+
+
+def test_a_cursor_of_before_there_were_anchors_goes_on(
+    store: MemoryJobStore, source: Engine, target: Collected, half: Any
+) -> None:
+    half(options={"max_records": 5})
+    lease = store.acquire("j", owner="editor", ttl=60)
+    store.save(attrs.evolve(saved(store), cursor=(saved(store).cursor or [])[:2]), lease)
+    store.release(lease)
+    execute(source, MOVES["is gone"])
+    assert half(if_moved="raise").status == "completed"
+    assert [row[0] for row in target.rows] == list(range(1, 21))

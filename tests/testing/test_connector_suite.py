@@ -1,7 +1,7 @@
 """The connector suite passes a correct connector, and finds every mistake by a test that names it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +25,8 @@ FOUND_BY = {
     "columns in another order": ("columns_match_the_records", {}),
     "pins itself": ("pinned_columns_are_read", {}),
     "pins nothing": ("pinned_columns_are_read", {}),
+    "always moved": ("a_record_that_is_there_has_not_moved", {}),
+    "never moved": ("a_record_that_changed_has_moved", {}),
     "parts overlap": ("parts_are_the_whole", {"parts": 3}),
 }
 
@@ -42,6 +44,13 @@ class TestTinyConnector(ConnectorSuite):
     def expected(self) -> Sequence[Any]:
         return RECORDS
 
+    @pytest.fixture
+    @override
+    def change_record(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], object]:
+        changed: set[int] = set()
+        monkeypatch.setattr(TinyConnector, "changed", changed)
+        return lambda record: changed.add(record["id"])
+
 
 class TestWithoutAbilities(ConnectorSuite):
     @pytest.fixture
@@ -56,11 +65,14 @@ class TestWithoutAbilities(ConnectorSuite):
 
 
 @pytest.mark.parametrize("bug", list(FOUND_BY))
-def test_a_mistake_is_found(bug: str) -> None:
+def test_a_mistake_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: set[int] = set()
+    monkeypatch.setattr(TinyConnector, "changed", changed)
     name, arguments = FOUND_BY[bug]
     method = getattr(ConnectorSuite(), f"test_{name}")
     wanted = method.__code__.co_varnames[: method.__code__.co_argcount]
-    fixtures = {"expected": RECORDS, "bad_cursors": [{"a": 1}, timedelta(1)]}
+    fixtures: dict[str, Any] = {"expected": RECORDS, "bad_cursors": [{"a": 1}, timedelta(1)]}
+    fixtures["change_record"] = lambda record: changed.add(record["id"])
     given = {one: fixtures[one] for one in wanted if one in fixtures}
     method(connector=TinyConnector(), **given, **arguments)
     broken = TinyConnector(bug)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Integer, String, text
 from typing_extensions import override
@@ -14,6 +14,9 @@ RECORDS = [{"id": number, "name": f"name {number}"} for number in range(1, 24)]
 
 class TinyConnector:
     """Reads a list by position; correct without bugs."""
+
+    if_moved = "warn"
+    changed: ClassVar[set[int]] = set()
 
     def __init__(self, *bugs: str) -> None:
         self.bugs = bugs
@@ -65,6 +68,11 @@ class TinyConnector:
         pinned = self if "pins itself" in self.bugs else TinyConnector(*self.bugs)
         pinned.names = () if "pins nothing" in self.bugs else columns
         return pinned
+
+    def moved(self, cursor: Cursor) -> str | None:
+        if "never moved" in self.bugs or not isinstance(cursor, list) or type(cursor[0]) is not int:
+            return None
+        return "was changed" if cursor[0] in self.changed or "always moved" in self.bugs else None
 
     def split(self, parts: int) -> Sequence["TinyPart"]:
         size = max(1, len(RECORDS) // parts)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.sql import ColumnElement, operators
 
 from resumable_sync._errors import ConfigurationError
+from resumable_sync.connectors._anchor import row_digest
 from resumable_sync.connectors._keyset import KeyPart, Side, after_key, equals_key, key_order, up_to_key
 from resumable_sync.connectors._source import Source
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, is_mysql
@@ -39,6 +40,7 @@ class KeysetPlan:
         self.key = tuple(key)
         self.columns = tuple(source.columns)
         self.places = [self.columns.index(part.name) for part in key if part.name in source.columns]
+        self._by_name = sorted(range(len(self.columns)), key=self.columns.__getitem__)
         self._dialect = connection.dialect
         self._statements: dict[str, Statement] = {}
         self._lock = threading.Lock()
@@ -80,6 +82,18 @@ class KeysetPlan:
     def key_of_last(self, fetched: Fetched) -> Key:
         """Give the key of the last row of a page."""
         return self.codec.last(fetched, self.places)
+
+    def anchor_of_last(self, fetched: Fetched) -> str:
+        """Give the digest of the last row of a page."""
+        return row_digest(fetched.rows[-1], self._by_name)
+
+    def anchor_at(self, connection: Connection, key: Key) -> str | None:
+        """Give the digest of the row of a key, None if there is no such row."""
+        statement = self._compiled(
+            "row", lambda: sa.select(*self.source.columns.values()).where(equals_key(self._sides, self._after)).limit(1)
+        )
+        fetched = statement.run(connection, dict(zip(self._after, key, strict=True)))
+        return self.anchor_of_last(fetched) if fetched.rows else None
 
     def bound(self, connection: Connection) -> Key | None:
         """Give the last key there is, None if there is no row.

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine
 
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page
+from resumable_sync.connectors._anchor import DIGEST_LENGTH
 from resumable_sync.connectors._keyset import KeyPart, Side, key_order
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._source import Source
@@ -60,7 +61,7 @@ class KeysetReader:
 
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
         """Yield the pages after a cursor."""
-        after, upper = (None, None) if cursor is None else self._interpret(cursor)
+        after, upper, _ = (None, None, None) if cursor is None else self._interpret(cursor)
         with connect(self._engine) as connection:
             # A connector may be used for many runs: each begins with a check of its own.
             if cursor is None or not self._checked:
@@ -75,13 +76,23 @@ class KeysetReader:
         if self._streaming:
             yield from self._stream(after, upper, batch_size)
 
+    def moved(self, connection: Connection, cursor: Cursor) -> str | None:
+        """Say what became of the last row delivered; None if it is there as it was, or the cursor does not tell."""
+        place = self._place(cursor)
+        if place is None or place[2] is None:
+            return None
+        anchor = self._plan.anchor_at(connection, place[0])
+        if anchor is None:
+            return "is gone"
+        return None if anchor == place[2] else "is not what it was"
+
     def _pages(self, connection: Connection, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
         while True:
             fetched = self._plan.page(connection, after, upper, batch_size)
             if not fetched.rows:
                 return
             after = self._plan.key_of_last(fetched)
-            yield Page(fetched.rows, [after, upper], self._plan.columns)
+            yield Page(fetched.rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
             if len(fetched.rows) < batch_size or after == upper:
                 return
 
@@ -89,13 +100,24 @@ class KeysetReader:
         statement = self._plan.stream_statement(first=after is None)
         with connect(self._engine, autocommit=False) as connection:
             for fetched in stream(connection, statement, self._plan.values(after, upper), batch_size):
-                yield Page(fetched.rows, [self._plan.key_of_last(fetched), upper], self._plan.columns)
+                after = self._plan.key_of_last(fetched)
+                yield Page(fetched.rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
 
-    def _interpret(self, cursor: Cursor) -> tuple[Key, Key]:
+    def _place(self, cursor: Cursor) -> tuple[Key, Key, str | None] | None:
         codec = self._plan.codec
-        if type(cursor) is list and len(cursor) == 2 and all(codec.accepts(key) for key in cursor):  # noqa: PLR2004
-            return cursor[0], cursor[1]
-        raise _unknown(self.source, cursor, f"two keys of {len(self.key)} values, such as [[4711], [300000]]")
+        match cursor:
+            case [after, upper] | [after, upper, str()] if codec.accepts(after) and codec.accepts(upper):
+                anchor: str | None = cursor[2] if len(cursor) > 2 else None  # noqa: PLR2004
+                fits = type(cursor) is list and (anchor is None or len(anchor) == DIGEST_LENGTH)
+                return (after, upper, anchor) if fits else None
+        return None
+
+    def _interpret(self, cursor: Cursor) -> tuple[Key, Key, str | None]:
+        place = self._place(cursor)
+        if place is not None:
+            return place
+        form = f"two keys of {len(self.key)} values and a digest, such as [[4711], [300000], '5f0c31e9']"
+        raise _unknown(self.source, cursor, form)
 
 
 class OffsetReader:
@@ -120,6 +142,10 @@ class OffsetReader:
 
     def check(self, connection: Connection) -> None:
         """Nothing needs to hold: this paging compares no keys."""
+
+    def moved(self, connection: Connection, cursor: Cursor) -> str | None:  # noqa: ARG002 - as the other reader's
+        """Nothing can be said: an offset names no row."""
+        return None
 
     def count(self, connection: Connection) -> int:
         """Count the rows."""

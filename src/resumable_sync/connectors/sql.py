@@ -14,7 +14,7 @@ from resumable_sync._bases import OffsetConnector
 from resumable_sync._database import database_identity, make_engine, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Cursor, Page
-from resumable_sync._protocols import Column, Connector, PinnableConnector
+from resumable_sync._protocols import AnchoredConnector, Column, Connector, IfMoved, PinnableConnector
 from resumable_sync.connectors._columns import column_types
 from resumable_sync.connectors._identity import listed_columns, params_digest, query_identity
 from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
@@ -55,7 +55,7 @@ class _Database:
         self.__init__(url)  # type: ignore[misc]
 
 
-class SQLConnector(Connector[Row], PinnableConnector):
+class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector):
     """Reads a table or a query in pages, in the order of a unique key.
 
     Rows are plain tuples of what the driver gives, with the column names in `Page.columns`. Whatever happens between
@@ -92,8 +92,13 @@ class SQLConnector(Connector[Row], PinnableConnector):
     on PostgreSQL those without an exact text and order (json, interval, arrays, ranges, ...) and times that Python has
     not. Connections made from a URL speak UTC on MySQL, where TIMESTAMP is sent as local time.
 
-    The cursor is `[[key after], [last key of the run]]`, such as `[[4711], [300000]]`; values are as the driver gives
-    them, on PostgreSQL the server's text of all but integers. With `paging="offset"` it is `[offset]`.
+    The cursor is `[[key after], [last key of the run], digest of the last row]`, such as
+    `[[4711], [300000], "5f0c31e9"]`; values are as the driver gives them, on PostgreSQL the server's text of all but
+    integers. With `paging="offset"` it is `[offset]`.
+
+    At a resume the last row delivered is looked up (`... WHERE id = 4711 LIMIT 1`) and compared by its digest. If it is
+    gone or changed, that may be an everyday change of one row, or the table was reloaded, restored from a backup, or
+    is in another database; `if_moved` says what then. An offset names no row, so nothing is looked up there.
 
     Args:
         url_or_engine: The source: a URL (then it pickles and closes its connections itself), or an engine.
@@ -103,6 +108,8 @@ class SQLConnector(Connector[Row], PinnableConnector):
             None: the primary key of the table; a query needs a key, except with `paging="offset"`.
         paging: `"keyset"`, `"stream"` or `"offset"`.
         params: Values for the `:name` parameters of a query.
+        if_moved: What to do at a resume when the last row delivered is gone or changed: `"warn"` (default) goes on and
+            logs a warning, `"raise"` refuses with `SourceChangedError`, `"rerun"` starts a new run.
 
     Raises:
         ConfigurationError: If the arguments do not fit together. Whether tables and columns exist is seen when reading.
@@ -119,7 +126,11 @@ class SQLConnector(Connector[Row], PinnableConnector):
         *,
         paging: Paging = "keyset",
         params: Mapping[str, Any] | None = None,
+        if_moved: IfMoved = "warn",
     ) -> None:
+        if if_moved not in get_args(IfMoved):
+            msg = f"if_moved={if_moved!r} is none of 'warn', 'raise' and 'rerun'; give one of them"
+            raise ConfigurationError(msg)
         if paging not in get_args(Paging):
             msg = f"paging={paging!r} is none of 'keyset', 'stream' and 'offset'; give one of them"
             raise ConfigurationError(msg)
@@ -142,6 +153,7 @@ class SQLConnector(Connector[Row], PinnableConnector):
         self._key = None if key is None else parse_key(key)
         self._paging: Paging = paging
         self._params = None if params is None else dict(params)
+        self.if_moved = if_moved
         self._pinned: tuple[str, ...] | None = None
         self._reset()
 
@@ -198,6 +210,12 @@ class SQLConnector(Connector[Row], PinnableConnector):
         reader = self._opened()
         with connect(self._database.engine) as connection:
             return column_types(connection, reader.source, [part.name for part in reader.key])
+
+    @override
+    def moved(self, cursor: Cursor) -> str | None:
+        reader = self._opened()
+        with connect(self._database.engine) as connection:
+            return reader.moved(connection, cursor)
 
     @override
     def pin(self, columns: Sequence[str]) -> "SQLConnector":

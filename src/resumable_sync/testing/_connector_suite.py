@@ -6,11 +6,11 @@ import gc
 import json
 import pickle
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import pytest
 
@@ -18,8 +18,10 @@ from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page, as_records
 from resumable_sync._protocols import (
+    AnchoredConnector,
     Connector,
     DescribingConnector,
+    IfMoved,
     PinnableConnector,
     SeekableConnector,
     SplittableConnector,
@@ -38,7 +40,7 @@ class ConnectorSuite:
 
     Subclass it in a test module under a name that starts with `Test`, and override the fixture `connector`. The source
     must hold at least 10 records and stay as it is; a few dozen are plenty. What the connector does not offer
-    (`cursor_at`, `split`, `columns`, `pin`) is skipped, with the reason.
+    (`cursor_at`, `split`, `columns`, `pin`, `moved`) is skipped, with the reason.
 
         from resumable_sync.testing import ConnectorSuite
 
@@ -71,6 +73,11 @@ class ConnectorSuite:
     def bad_cursors(self) -> Sequence[Cursor]:
         """Give cursors that the connector cannot have yielded; override it to add some that nearly could be."""
         return [{"no cursor": ["of", "mine"]}, timedelta(days=1), (), Decimal("sNaN"), [[[]]]]
+
+    @pytest.fixture
+    def change_record(self) -> Callable[[Any], object] | None:
+        """Give a function that changes or removes a given record in the source; None skips the test that needs it."""
+        return None
 
     def test_is_a_connector(self, connector: Connector[Any], expected: Sequence[Any]) -> None:
         """It has the members of the protocol, and enough records to be cut."""
@@ -253,6 +260,32 @@ class ConnectorSuite:
         for pages, order in ((pinned, turned), (wide, names)):
             assert all(list(record) == order for page in pages for record in _named(page))
         assert _records(_read(connector, pinned[0].cursor, 3)) == list(expected)[len(pinned[0]) :]
+
+    def test_a_record_that_is_there_has_not_moved(
+        self, connector: Connector[Any], bad_cursors: Sequence[Cursor]
+    ) -> None:
+        """`moved` says nothing of any record while the source stays as it is, nor of the cursors of somebody else."""
+        if not isinstance(connector, AnchoredConnector):
+            pytest.skip("the connector has no moved")
+        assert connector.if_moved in get_args(IfMoved)
+        cursors = [decode_cursor(encode_cursor(page.cursor)) for page in _read(connector, None, 3)]
+        for cursor in [*cursors, *bad_cursors]:
+            assert connector.moved(cursor) is None
+        copy: Any = self._copy(connector)
+        assert copy.moved(cursors[0]) is None
+
+    def test_a_record_that_changed_has_moved(
+        self, connector: Connector[Any], change_record: Callable[[Any], object] | None
+    ) -> None:
+        """`moved` says what became of a record that was changed or removed, and nothing of the others."""
+        if not isinstance(connector, AnchoredConnector):
+            pytest.skip("the connector has no moved")
+        if change_record is None:
+            pytest.skip("override the fixture `change_record`")
+        first, second, *_ = _read(connector, None, 3)
+        change_record(list(as_records(first.records))[-1])
+        assert connector.moved(first.cursor)
+        assert connector.moved(second.cursor) is None
 
     def _read_one_page(self, connector: Connector[Any]) -> None:
         pages = connector.read(None, 2)
