@@ -1,0 +1,431 @@
+"""A table on PostgreSQL is replaced by one that is the same in everything but its rows, or it is refused."""
+
+import threading
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from resumable_sync import ConfigurationError, TransientError
+from resumable_sync.sinks import _swap_postgresql
+from resumable_sync.sinks._swap_postgresql import PostgreSQLSwapper
+from sinks.postgresql import ROLES, TABLE, decorated, portrait
+
+SWAPPER = PostgreSQLSwapper()
+LONG = "ä" * 31
+
+
+def run(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
+            # Without parameters there may be several in one text.
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+
+
+def rows(engine: Engine, query: str) -> list[tuple[object, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(query.replace("%", "%%"))]
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    made = create_engine(postgres_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def role(engine: Engine) -> Iterator[dict[str, str]]:
+    """Real names of the roles, which belong to the whole server."""
+    names = {name: f"{name}_{engine.url.database}" for name in ROLES}
+    run(engine, *(f"CREATE ROLE {name} LOGIN" for name in names.values()))
+    yield names
+    run(engine, *(f"DROP OWNED BY {name} CASCADE" for name in names.values()))
+    run(engine, *(f"DROP ROLE {name}" for name in names.values()))
+
+
+@pytest.fixture
+def orders(engine: Engine) -> Engine:
+    run(
+        engine,
+        "CREATE TABLE customers (id int PRIMARY KEY)",
+        "CREATE TABLE orders (id int PRIMARY KEY, name text DEFAULT 'new', customer int)",
+        "INSERT INTO orders VALUES (1, 'old')",
+    )
+    return engine
+
+
+def stage(engine: Engine, *statements: str, name: str = "orders", schema: str = "public") -> None:
+    """Begin a run: check, make the staging table, load it."""
+    with engine.begin() as connection:
+        SWAPPER.check(connection, name, schema)
+        SWAPPER.create_like(connection, name, schema, "staging")
+    run(engine, *(statements or ["INSERT INTO staging VALUES (2, 'new')"]))
+
+
+def swap(engine: Engine, name: str = "orders", schema: str = "public") -> None:
+    with engine.begin() as connection:
+        SWAPPER.swap(connection, name, schema, "staging")
+
+
+def names(engine: Engine, schema: str) -> set[str]:
+    """Everything there is in a schema."""
+    query = f"""
+        SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace
+        UNION ALL SELECT stxname FROM pg_statistic_ext WHERE stxnamespace = '{schema}'::regnamespace
+        UNION ALL SELECT typname FROM pg_type WHERE typnamespace = '{schema}'::regnamespace
+    """
+    return {str(name) for (name,) in rows(engine, query)}
+
+
+def test_everything_about_a_table_is_kept(engine: Engine, role: dict[str, str]) -> None:
+    run(engine, *decorated(role))
+    run(engine, """SELECT setval('sales."Or%ders_id_seq"', 500), setval('sales."Or%ders_counted_seq"', 70)""")
+    run(engine, """SELECT setval('sales."Or%ders_down_seq"', -7, false)""")
+    before, there = portrait(engine), names(engine, "sales") | names(engine, "public")
+    load = """INSERT INTO sales.staging ("co'de", counted, customer, parent) VALUES ('a', 1, 1, 5), ('b', 2, 2, 10)"""
+    stage(engine, load, name="Or%ders", schema="sales")
+    swap(engine, "Or%ders", "sales")
+    assert portrait(engine) == before
+    assert names(engine, "sales") | names(engine, "public") == there
+    assert rows(engine, f"SELECT id, down, net, gross FROM {TABLE} ORDER BY id") == [
+        (5, -1, 2, Decimal("2.40")),
+        (10, -2, 2, Decimal("2.40")),
+    ]
+    run(engine, f"ALTER TABLE {TABLE} DISABLE TRIGGER USER")
+    run(engine, f"""INSERT INTO {TABLE} ("co'de") VALUES ('c')""")
+    assert rows(engine, f"""SELECT id, counted, down FROM {TABLE} WHERE "co'de" = 'c'""") == [(505, 71, -7)]
+
+
+def test_an_unlogged_table_stays_so(engine: Engine) -> None:
+    run(engine, "CREATE UNLOGGED TABLE orders (id int GENERATED ALWAYS AS IDENTITY)")
+    before = portrait(engine, "orders")
+    stage(engine, "INSERT INTO staging DEFAULT VALUES")
+    swap(engine)
+    assert {fact for fact in portrait(engine, "orders") - before if fact[0] != "sequence"} == set()
+
+
+def test_names_may_be_as_long_as_names_can_be(engine: Engine) -> None:
+    run(engine, f'CREATE TABLE "{LONG}" ("{LONG}" int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)')
+    run(engine, f'CREATE INDEX "{LONG[:-1]}b" ON "{LONG}" ("{LONG}")')
+    before = portrait(engine, f'"{LONG}"')
+    stage(engine, "INSERT INTO staging OVERRIDING SYSTEM VALUE VALUES (1)", name=LONG)
+    swap(engine, LONG)
+    assert portrait(engine, f'"{LONG}"') == before
+
+
+def test_a_table_that_was_not_there_gets_the_names_it_would_have_had(engine: Engine) -> None:
+    run(engine, "CREATE TABLE orders (id int PRIMARY KEY, name text NOT NULL)")
+    expected = portrait(engine, "orders")
+    run(engine, "DROP TABLE orders", "CREATE TABLE staging (id int PRIMARY KEY, name text NOT NULL)")
+    with engine.begin() as connection:
+        SWAPPER.check(connection, "orders", "public")
+    swap(engine)
+    assert portrait(engine, "orders") == expected
+
+
+def test_the_schema_is_the_one_in_which_the_name_is_found(engine: Engine) -> None:
+    run(engine, "CREATE SCHEMA first", "CREATE TABLE orders (id int)")
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL search_path = first, public"))
+        assert SWAPPER.locate(connection, "orders", None) == "public"
+        assert SWAPPER.locate(connection, "new", None) == "first"
+        assert SWAPPER.locate(connection, "new", "other") == "other"
+        connection.execute(text("SET LOCAL search_path = ''"))
+        assert SWAPPER.locate(connection, "orders", None) is None
+
+
+def test_only_the_owner_reads_the_staging_table(orders: Engine, role: dict[str, str]) -> None:
+    run(orders, f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO {role['reader']}")
+    stage(orders)
+    assert rows(orders, f"SELECT has_table_privilege('{role['reader']}', 'staging', 'SELECT')") == [(False,)]
+
+
+FUNCTION = "CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+OBSTACLES = [
+    ("CREATE VIEW latest AS SELECT id FROM orders", "view latest"),
+    ("CREATE MATERIALIZED VIEW latest AS SELECT * FROM orders", "materialized view latest"),
+    ("CREATE VIEW grouped AS SELECT name, id FROM orders GROUP BY id", "view grouped"),
+    ("CREATE TABLE items (order_id int REFERENCES orders)", "items_order_id_fkey on table items"),
+    ("CREATE FUNCTION newest() RETURNS SETOF orders LANGUAGE sql AS 'SELECT * FROM orders'", "function newest()"),
+    ("CREATE FUNCTION f(orders[]) RETURNS int LANGUAGE sql AS 'SELECT 1'", "function f("),
+    ("CREATE FUNCTION f() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM orders; END", "function f()"),
+    ("CREATE TABLE archive (old orders)", "column old of table archive"),
+    ("CREATE TABLE child () INHERITS (orders)", "child child"),
+    ("CREATE RULE quiet AS ON DELETE TO orders DO INSTEAD NOTHING", "rule quiet on table orders"),
+    ("CREATE POLICY mine ON orders USING (true)", "policy mine on table orders"),
+    ("ALTER TABLE orders ENABLE ROW LEVEL SECURITY", "row level security"),
+    ("CREATE PUBLICATION p FOR TABLE orders", "publication p"),
+    ("CREATE PUBLICATION p FOR TABLES IN SCHEMA public", "publication p"),
+    ("CREATE PUBLICATION p FOR ALL TABLES", "publication p"),
+    (
+        f"""{FUNCTION};
+        CREATE CONSTRAINT TRIGGER t AFTER INSERT ON customers FROM orders FOR EACH ROW EXECUTE FUNCTION fired()""",
+        "trigger t on table customers",
+    ),
+    (
+        """ALTER TABLE orders ALTER id ADD GENERATED ALWAYS AS IDENTITY;
+        CREATE TABLE other (n int DEFAULT nextval('orders_id_seq'))""",
+        "default value for column n of table other",
+    ),
+    ("ALTER EXTENSION plpgsql ADD TABLE orders", "extension plpgsql"),
+]
+UNDO = {"publication p": "DROP PUBLICATION p", "extension plpgsql": "ALTER EXTENSION plpgsql DROP TABLE orders"}
+
+
+@pytest.mark.parametrize(("obstacle", "named"), OBSTACLES)
+def test_what_would_break_is_refused_before_any_work(orders: Engine, obstacle: str, named: str) -> None:
+    run(orders, obstacle)
+    with orders.begin() as connection, pytest.raises(ConfigurationError, match="mode='upsert'") as caught:
+        SWAPPER.check(connection, "orders", "public")
+    assert named in str(caught.value)
+    assert "public.orders" in str(caught.value)
+    if named in UNDO:  # it would stay in the database, which other tests get
+        run(orders, UNDO[named])
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE VIEW target AS SELECT 1 AS id", "a view as the target"),
+        ("CREATE MATERIALIZED VIEW target AS SELECT 1 AS id", "a materialized view as the target"),
+        ("CREATE TABLE target (id int) PARTITION BY RANGE (id)", "a partitioned table as the target"),
+        ("CREATE SEQUENCE target", "a relation that is no table as the target"),
+        ("CREATE TABLE parent (id int) PARTITION BY LIST (id)", "its parent parent"),
+        ("CREATE TYPE shape AS (id int)", "its type shape"),
+    ],
+)
+def test_a_target_of_another_kind_is_refused(engine: Engine, statement: str, named: str) -> None:
+    run(engine, statement)
+    if "parent" in named:
+        run(engine, "CREATE TABLE target PARTITION OF parent FOR VALUES IN (1)")
+    if "shape" in named:
+        run(engine, "CREATE TABLE target OF shape")
+    with engine.begin() as connection, pytest.raises(ConfigurationError) as caught:
+        SWAPPER.check(connection, "target", "public")
+    assert named in str(caught.value)
+
+
+def test_a_temporary_target_is_refused(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE target (id int)"))
+        schema = SWAPPER.locate(connection, "target", None)
+        with pytest.raises(ConfigurationError, match="its being temporary"):
+            SWAPPER.check(connection, "target", schema)
+        connection.rollback()
+
+
+def test_a_role_that_cannot_make_the_same_table_is_told_before_any_work(orders: Engine, role: dict[str, str]) -> None:
+    clerk, owner = role["clerk"], role["keeper"]
+    run(orders, f"GRANT ALL ON orders TO {clerk}", f"GRANT CREATE ON SCHEMA public TO {clerk}")
+    url = orders.url.set(username=clerk)
+    theirs = create_engine(url)
+
+    def check() -> None:
+        with theirs.begin() as connection:
+            SWAPPER.check(connection, "orders", "public")
+
+    try:
+        with pytest.raises(ConfigurationError, match="its owner postgres"):
+            check()
+        run(orders, f"ALTER TABLE orders OWNER TO {owner}", f"GRANT {owner} TO {clerk}")
+        with pytest.raises(ConfigurationError, match=f"its owner {owner}"):
+            check()
+        run(orders, f"GRANT CREATE ON SCHEMA public TO {owner}")
+        check()
+        run(
+            orders,
+            "ALTER TABLE orders ADD CONSTRAINT bought FOREIGN KEY (customer) REFERENCES customers",
+            FUNCTION,
+            "REVOKE EXECUTE ON FUNCTION fired FROM PUBLIC",
+            "CREATE TRIGGER t AFTER INSERT ON orders EXECUTE FUNCTION fired()",
+        )
+        with pytest.raises(ConfigurationError, match="trigger t, whose function"):
+            check()
+        run(orders, f"GRANT EXECUTE ON FUNCTION fired TO {clerk}")
+        with theirs.begin() as connection, pytest.raises(ConfigurationError, match="permission denied for table cust"):
+            SWAPPER.create_like(connection, "orders", "public", "staging")
+        run(orders, f"GRANT REFERENCES ON customers TO {clerk}")
+        before = portrait(orders, "orders")
+        stage(theirs)
+        swap(theirs)
+        assert portrait(orders, "orders") == before
+    finally:
+        theirs.dispose()
+
+
+CHANGES = {
+    "index": ["CREATE INDEX named ON orders (name)"],
+    "unique": ["ALTER TABLE orders ADD CONSTRAINT named UNIQUE (name)"],
+    "index made anew": ["DROP INDEX old", "CREATE UNIQUE INDEX old ON orders (lower(name))"],
+    "no more index": ["DROP INDEX old"],
+    "primary key": ["ALTER TABLE orders DROP CONSTRAINT orders_pkey, ADD PRIMARY KEY (name)"],
+    "check": ["ALTER TABLE orders ADD CONSTRAINT positive CHECK (id > 0)"],
+    "foreign key": ["ALTER TABLE orders ADD CONSTRAINT bought FOREIGN KEY (customer) REFERENCES customers"],
+    "own foreign key": ["ALTER TABLE orders ADD CONSTRAINT tree FOREIGN KEY (customer) REFERENCES orders"],
+    "default": ["ALTER TABLE orders ALTER name DROP DEFAULT, ALTER customer SET DEFAULT 7"],
+    "not null": ["ALTER TABLE orders ALTER name SET NOT NULL"],
+    "setting": ["ALTER TABLE orders SET (fillfactor = 50)", "ALTER TABLE orders RESET (autovacuum_enabled)"],
+    "statistics": ["ALTER TABLE orders ALTER name SET STATISTICS 9", "CREATE STATISTICS s ON id, name FROM orders"],
+    "rights": ["GRANT SELECT ON orders TO PUBLIC"],
+    "comment": ["COMMENT ON TABLE orders IS 'new'"],
+    "unlogged": ["ALTER TABLE orders SET UNLOGGED"],
+}
+
+
+@pytest.mark.parametrize("which", CHANGES)
+def test_what_is_changed_while_a_run_loads_is_carried_over(orders: Engine, which: str) -> None:
+    run(orders, "CREATE INDEX old ON orders (name)", "ALTER TABLE orders SET (autovacuum_enabled = false)")
+    stage(orders)
+    run(orders, *CHANGES[which])
+    before = portrait(orders, "orders")
+    swap(orders)
+    assert portrait(orders, "orders") == before
+    assert rows(orders, "SELECT id FROM orders") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "named"),
+    [
+        ("CREATE VIEW latest AS SELECT id FROM orders", "DROP VIEW latest", "view latest"),
+        ("ALTER TABLE orders ADD extra int", "ALTER TABLE orders DROP extra", "'extra'"),
+        ("ALTER TABLE orders ALTER id TYPE bigint", "ALTER TABLE orders ALTER id TYPE int", "'id'"),
+    ],
+)
+def test_what_cannot_be_carried_over_stops_the_swap_and_loses_nothing(
+    orders: Engine, change: str, undo: str, named: str
+) -> None:
+    stage(orders)
+    run(orders, change)
+    with pytest.raises(ConfigurationError) as caught:
+        swap(orders)
+    assert named in str(caught.value)
+    assert rows(orders, "SELECT id FROM orders") == [(1,)]
+    assert rows(orders, "SELECT id FROM staging") == [(2,)]
+    run(orders, undo)
+    swap(orders)
+    assert rows(orders, "SELECT id FROM orders") == [(2,)]
+
+
+def test_a_staging_table_that_somebody_dropped_is_told(orders: Engine) -> None:
+    stage(orders)
+    run(orders, "DROP TABLE staging")
+    with pytest.raises(ConfigurationError, match=r"'public\.staging' is gone"):
+        swap(orders)
+    assert rows(orders, "SELECT id FROM orders") == [(1,)]
+
+
+def test_rows_that_break_the_tables_own_foreign_key_stop_the_swap(orders: Engine) -> None:
+    run(orders, "ALTER TABLE orders ADD CONSTRAINT tree FOREIGN KEY (customer) REFERENCES orders")
+    # Each row alone may come before the one it refers to.
+    stage(orders, "INSERT INTO staging VALUES (2, 'child', 3)")
+    with pytest.raises(DBAPIError, match="tree"):
+        swap(orders)
+    assert rows(orders, "SELECT id FROM orders") == [(1,)]
+    run(orders, "INSERT INTO staging VALUES (3, 'parent')")
+    before = portrait(orders, "orders")
+    swap(orders)
+    assert portrait(orders, "orders") == before
+
+
+def _wait_until_blocked(engine: Engine) -> None:
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass"
+    while rows(engine, query) == [(0,)]:
+        assert time.monotonic() < deadline, "nobody waits for the table"
+        pause.wait(0.01)
+
+
+def test_a_reader_in_a_transaction_is_waited_for(orders: Engine) -> None:
+    run(orders, "ALTER TABLE orders ADD CONSTRAINT bought FOREIGN KEY (customer) REFERENCES customers")
+    stage(orders)
+    query = text("SELECT id FROM orders")
+    with orders.connect() as reader:
+        assert reader.execute(query).scalars().all() == [1]
+        swapping = threading.Thread(target=swap, args=(orders,))
+        swapping.start()
+        _wait_until_blocked(orders)
+        assert reader.execute(query).scalars().all() == [1]
+        reader.commit()
+        swapping.join(60)
+        assert not swapping.is_alive()
+        assert reader.execute(query).scalars().all() == [2]
+
+
+def test_a_reader_that_does_not_end_is_given_up_on(orders: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_swap_postgresql, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(_swap_postgresql, "LOCK_TRY", 0.05)
+    stage(orders)
+    with orders.connect() as reader:
+        reader.execute(text("SELECT id FROM orders"))
+        with pytest.raises(TransientError, match=r"public\.orders was in use"):
+            swap(orders)
+    assert rows(orders, "SELECT id FROM orders") == [(1,)]
+    swap(orders)
+    assert rows(orders, "SELECT id FROM orders") == [(2,)]
+
+
+def test_the_timeout_of_the_transaction_is_as_it_was(orders: Engine) -> None:
+    stage(orders)
+    with orders.begin() as connection:
+        connection.execute(text("SET LOCAL lock_timeout = '1234ms'"))
+        SWAPPER.swap(connection, "orders", "public", "staging")
+        assert connection.execute(text("SHOW lock_timeout")).scalar_one() == "1234ms"
+
+
+def test_a_swap_that_is_rolled_back_can_be_done_again(orders: Engine) -> None:
+    run(orders, "ALTER TABLE orders ADD number int GENERATED ALWAYS AS IDENTITY")
+    before = portrait(orders, "orders")
+    stage(orders, "INSERT INTO staging (id, number) OVERRIDING SYSTEM VALUE VALUES (2, 1)")
+    with pytest.raises(RuntimeError), orders.begin() as connection:
+        SWAPPER.swap(connection, "orders", "public", "staging")
+        raise RuntimeError
+    assert portrait(orders, "orders") == before
+    assert rows(orders, "SELECT id FROM staging") == [(2,)]
+    swap(orders)
+    assert portrait(orders, "orders") == before
+
+
+def test_prepared_statements_of_readers_go_on(orders: Engine) -> None:
+    stage(orders)
+    with orders.connect() as reader:
+        reader.execute(text("PREPARE look (int) AS SELECT * FROM orders WHERE id >= $1"))
+        query = text("EXECUTE look(0)")
+        assert [row.id for row in reader.execute(query)] == [1]
+        reader.commit()
+        swap(orders)
+        assert [row.id for row in reader.execute(query)] == [2]
+
+
+def test_readers_see_the_old_table_or_the_new_one(orders: Engine) -> None:
+    seen: list[list[int]] = []
+    over = threading.Event()
+
+    def read(connection: Connection) -> list[int]:
+        return sorted(connection.execute(text("SELECT id FROM orders")).scalars())
+
+    def watch() -> None:
+        with orders.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            while not over.is_set():
+                seen.append(read(connection))
+
+    with orders.connect() as connection:
+        first = read(connection)
+    watching = threading.Thread(target=watch)
+    watching.start()
+    versions = [first]
+    try:
+        for number in range(10):
+            versions.append(list(range(number, number + 5)))
+            values = ", ".join(f"({one}, 'x')" for one in versions[-1])
+            stage(orders, f"INSERT INTO staging VALUES {values}")
+            swap(orders)
+    finally:
+        over.set()
+        watching.join(60)
+    assert not watching.is_alive()
+    assert [one for one in seen if one not in versions] == []
