@@ -1,7 +1,10 @@
 """A PostgreSQL table with everything that a table can have, and a portrait of one."""
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
+from resumable_sync.sinks._swap_postgresql import PostgreSQLSwapper
+
+SWAPPER = PostgreSQLSwapper()
 TABLE = 'sales."Or%ders"'
 ROLES = ("reader", "lead", "clerk", "keeper")
 
@@ -109,7 +112,48 @@ _PORTRAIT = text("""
 """)
 
 
-def portrait(engine: Engine, name: str = TABLE) -> set[tuple[str, str, str]]:
+def portrait(source: Engine | Connection, name: str = TABLE) -> set[tuple[str, str, str]]:
     """Everything about a table but its rows."""
+    if isinstance(source, Engine):
+        with source.connect() as connection:
+            return portrait(connection, name)
+    return {(row.what, row.name, row.fact) for row in source.execute(_PORTRAIT, {"name": name})}
+
+
+def execute(connection: Connection, *statements: str) -> None:
+    for statement in statements:
+        # Without parameters there may be several in one text.
+        connection.exec_driver_sql(statement.replace("%", "%%"))
+
+
+def run(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        execute(connection, *statements)
+
+
+def rows(engine: Engine, query: str) -> list[tuple[object, ...]]:
     with engine.connect() as connection:
-        return {(row.what, row.name, row.fact) for row in connection.execute(_PORTRAIT, {"name": name})}
+        return [tuple(row) for row in connection.exec_driver_sql(query.replace("%", "%%"))]
+
+
+def names(engine: Engine, schema: str) -> set[str]:
+    """Everything there is in a schema."""
+    query = f"""
+        SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace
+        UNION ALL SELECT stxname FROM pg_statistic_ext WHERE stxnamespace = '{schema}'::regnamespace
+        UNION ALL SELECT typname FROM pg_type WHERE typnamespace = '{schema}'::regnamespace
+    """
+    return {str(name) for (name,) in rows(engine, query)}
+
+
+def stage(engine: Engine, *statements: str, name: str = "orders", schema: str = "public") -> None:
+    """Begin a run: check, make the staging table, load it."""
+    with engine.begin() as connection:
+        SWAPPER.check(connection, name, schema)
+        SWAPPER.create_like(connection, name, schema, "staging")
+    run(engine, *(statements or ["INSERT INTO staging VALUES (2, 'new')"]))
+
+
+def swap(engine: Engine, name: str = "orders", schema: str = "public") -> None:
+    with engine.begin() as connection:
+        SWAPPER.swap(connection, name, schema, "staging")

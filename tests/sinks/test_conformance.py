@@ -120,9 +120,7 @@ class TestSQLSinkThatReplaces(TestSQLSinkInTheStore):
 
     @pytest.fixture(params=["replace"])
     @override
-    def mode(self, request: Any, database_url: str) -> Any:
-        if database_url.startswith("postgresql"):
-            pytest.skip("not there yet")
+    def mode(self, request: Any) -> Any:
         return request.param
 
 
@@ -132,8 +130,6 @@ class TestSQLSinkThatReplacesWithUrl(TestSQLSinkWithUrl):
     @pytest.fixture
     @override
     def sink(self, database_url: str) -> Iterator[SQLSink]:
-        if database_url.startswith("postgresql"):
-            pytest.skip("not there yet")
         sink = SQLSink("target", mode="replace", url=database_url)
         yield sink
         sink.close()

@@ -1,33 +1,26 @@
 """A table on PostgreSQL is replaced by one that is the same in everything but its rows, or it is refused."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
+from typing_extensions import override
 
-from resumable_sync import ConfigurationError, TransientError
+from resumable_sync import ConfigurationError, KeysetConnector, TransientError, run_full_sync
 from resumable_sync.sinks import _swap_postgresql
-from resumable_sync.sinks._swap_postgresql import PostgreSQLSwapper
-from sinks.postgresql import ROLES, TABLE, decorated, portrait
+from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.sql import SQLJobStore
+from servers import Server
+from sinks.postgresql import ROLES, SWAPPER, TABLE, decorated, execute, names, portrait, rows, run, stage, swap
 
-SWAPPER = PostgreSQLSwapper()
 LONG = "ä" * 31
-
-
-def run(engine: Engine, *statements: str) -> None:
-    with engine.begin() as connection:
-        for statement in statements:
-            # Without parameters there may be several in one text.
-            connection.exec_driver_sql(statement.replace("%", "%%"))
-
-
-def rows(engine: Engine, query: str) -> list[tuple[object, ...]]:
-    with engine.connect() as connection:
-        return [tuple(row) for row in connection.exec_driver_sql(query.replace("%", "%%"))]
+INTERIM = re.compile("resumable_sync_[0-9a-f]{16}")
 
 
 @pytest.fixture
@@ -47,57 +40,72 @@ def role(engine: Engine) -> Iterator[dict[str, str]]:
     run(engine, *(f"DROP ROLE {name}" for name in names.values()))
 
 
+ORDERS = (
+    "CREATE TABLE customers (id int PRIMARY KEY)",
+    "CREATE TABLE orders (id int PRIMARY KEY, name text DEFAULT 'new', customer int)",
+    "INSERT INTO orders VALUES (1, 'old')",
+)
+
+
 @pytest.fixture
 def orders(engine: Engine) -> Engine:
-    run(
-        engine,
-        "CREATE TABLE customers (id int PRIMARY KEY)",
-        "CREATE TABLE orders (id int PRIMARY KEY, name text DEFAULT 'new', customer int)",
-        "INSERT INTO orders VALUES (1, 'old')",
-    )
+    run(engine, *ORDERS)
     return engine
 
 
-def stage(engine: Engine, *statements: str, name: str = "orders", schema: str = "public") -> None:
-    """Begin a run: check, make the staging table, load it."""
-    with engine.begin() as connection:
-        SWAPPER.check(connection, name, schema)
-        SWAPPER.create_like(connection, name, schema, "staging")
-    run(engine, *(statements or ["INSERT INTO staging VALUES (2, 'new')"]))
+@pytest.fixture(scope="module")
+def shared(postgres: Server) -> Iterator[Engine]:
+    """For many short tests, each of which rolls back."""
+    url = postgres.create_database()
+    made = create_engine(url)
+    run(made, *ORDERS)
+    yield made
+    made.dispose()
+    postgres.give_back(url)
 
 
-def swap(engine: Engine, name: str = "orders", schema: str = "public") -> None:
-    with engine.begin() as connection:
-        SWAPPER.swap(connection, name, schema, "staging")
+@pytest.fixture
+def connection(shared: Engine) -> Iterator[Connection]:
+    with shared.connect() as made:
+        yield made
+        made.rollback()
 
 
-def names(engine: Engine, schema: str) -> set[str]:
-    """Everything there is in a schema."""
-    query = f"""
-        SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace
-        UNION ALL SELECT stxname FROM pg_statistic_ext WHERE stxnamespace = '{schema}'::regnamespace
-        UNION ALL SELECT typname FROM pg_type WHERE typnamespace = '{schema}'::regnamespace
-    """
-    return {str(name) for (name,) in rows(engine, query)}
+class Codes(KeysetConnector[dict[str, object]]):
+    """Four records."""
+
+    records: ClassVar = [{"co'de": code, "counted": 1, "customer": 1, "parent": 20} for code in "abcd"]
+
+    @override
+    def fetch(self, after: Any, limit: int) -> list[dict[str, object]]:
+        return [record for record in self.records if after is None or str(record["co'de"]) > after][:limit]
+
+    @override
+    def key_of(self, record: dict[str, object]) -> Any:
+        return record["co'de"]
 
 
-def test_everything_about_a_table_is_kept(engine: Engine, role: dict[str, str]) -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["store's", "own"])
+def test_everything_about_a_table_is_kept(engine: Engine, sqlite_url: str, role: dict[str, str], own: bool) -> None:
     run(engine, *decorated(role))
     run(engine, """SELECT setval('sales."Or%ders_id_seq"', 500), setval('sales."Or%ders_counted_seq"', 70)""")
     run(engine, """SELECT setval('sales."Or%ders_down_seq"', -7, false)""")
     before, there = portrait(engine), names(engine, "sales") | names(engine, "public")
-    load = """INSERT INTO sales.staging ("co'de", counted, customer, parent) VALUES ('a', 1, 1, 5), ('b', 2, 2, 10)"""
-    stage(engine, load, name="Or%ders", schema="sales")
-    swap(engine, "Or%ders", "sales")
+    with SQLJobStore(sqlite_url if own else engine) as store:
+        sink = SQLSink("Or%ders", mode="replace", schema="sales", url=engine if own else None)
+        result = run_full_sync("codes", Codes(), sink, store=store, batch_size=3)
+    assert (result.status, result.guarantee) == ("completed", "exactly_once")
     assert portrait(engine) == before
-    assert names(engine, "sales") | names(engine, "public") == there
+    made = names(engine, "sales") | names(engine, "public")
+    assert {name for name in made - there if "resumable_sync" not in name} == set()
+    assert there - made == set()
+    assert [name for name in made if INTERIM.search(name)] == []
     assert rows(engine, f"SELECT id, down, net, gross FROM {TABLE} ORDER BY id") == [
-        (5, -1, 2, Decimal("2.40")),
-        (10, -2, 2, Decimal("2.40")),
+        (5 * number, -number, 2, Decimal("2.40")) for number in (1, 2, 3, 4)
     ]
     run(engine, f"ALTER TABLE {TABLE} DISABLE TRIGGER USER")
-    run(engine, f"""INSERT INTO {TABLE} ("co'de") VALUES ('c')""")
-    assert rows(engine, f"""SELECT id, counted, down FROM {TABLE} WHERE "co'de" = 'c'""") == [(505, 71, -7)]
+    run(engine, f"""INSERT INTO {TABLE} ("co'de") VALUES ('new')""")
+    assert rows(engine, f"""SELECT id, counted, down FROM {TABLE} WHERE "co'de" = 'new'""") == [(505, 71, -7)]
 
 
 def test_an_unlogged_table_stays_so(engine: Engine) -> None:
@@ -127,15 +135,13 @@ def test_a_table_that_was_not_there_gets_the_names_it_would_have_had(engine: Eng
     assert portrait(engine, "orders") == expected
 
 
-def test_the_schema_is_the_one_in_which_the_name_is_found(engine: Engine) -> None:
-    run(engine, "CREATE SCHEMA first", "CREATE TABLE orders (id int)")
-    with engine.begin() as connection:
-        connection.execute(text("SET LOCAL search_path = first, public"))
-        assert SWAPPER.locate(connection, "orders", None) == "public"
-        assert SWAPPER.locate(connection, "new", None) == "first"
-        assert SWAPPER.locate(connection, "new", "other") == "other"
-        connection.execute(text("SET LOCAL search_path = ''"))
-        assert SWAPPER.locate(connection, "orders", None) is None
+def test_the_schema_is_the_one_in_which_the_name_is_found(connection: Connection) -> None:
+    execute(connection, "CREATE SCHEMA first", "SET LOCAL search_path = first, public")
+    assert SWAPPER.locate(connection, "orders", None) == "public"
+    assert SWAPPER.locate(connection, "new", None) == "first"
+    assert SWAPPER.locate(connection, "new", "other") == "other"
+    execute(connection, "SET LOCAL search_path = ''")
+    assert SWAPPER.locate(connection, "orders", None) is None
 
 
 def test_only_the_owner_reads_the_staging_table(orders: Engine, role: dict[str, str]) -> None:
@@ -173,18 +179,15 @@ OBSTACLES = [
     ),
     ("ALTER EXTENSION plpgsql ADD TABLE orders", "extension plpgsql"),
 ]
-UNDO = {"publication p": "DROP PUBLICATION p", "extension plpgsql": "ALTER EXTENSION plpgsql DROP TABLE orders"}
 
 
 @pytest.mark.parametrize(("obstacle", "named"), OBSTACLES)
-def test_what_would_break_is_refused_before_any_work(orders: Engine, obstacle: str, named: str) -> None:
-    run(orders, obstacle)
-    with orders.begin() as connection, pytest.raises(ConfigurationError, match="mode='upsert'") as caught:
+def test_what_would_break_is_refused_before_any_work(connection: Connection, obstacle: str, named: str) -> None:
+    execute(connection, obstacle)
+    with pytest.raises(ConfigurationError, match="mode='upsert'") as caught:
         SWAPPER.check(connection, "orders", "public")
     assert named in str(caught.value)
     assert "public.orders" in str(caught.value)
-    if named in UNDO:  # it would stay in the database, which other tests get
-        run(orders, UNDO[named])
 
 
 @pytest.mark.parametrize(
@@ -196,26 +199,18 @@ def test_what_would_break_is_refused_before_any_work(orders: Engine, obstacle: s
         ("CREATE SEQUENCE target", "a relation that is no table as the target"),
         ("CREATE TABLE parent (id int) PARTITION BY LIST (id)", "its parent parent"),
         ("CREATE TYPE shape AS (id int)", "its type shape"),
+        ("CREATE TEMPORARY TABLE target (id int)", "its being temporary"),
     ],
 )
-def test_a_target_of_another_kind_is_refused(engine: Engine, statement: str, named: str) -> None:
-    run(engine, statement)
+def test_a_target_of_another_kind_is_refused(connection: Connection, statement: str, named: str) -> None:
+    execute(connection, statement)
     if "parent" in named:
-        run(engine, "CREATE TABLE target PARTITION OF parent FOR VALUES IN (1)")
+        execute(connection, "CREATE TABLE target PARTITION OF parent FOR VALUES IN (1)")
     if "shape" in named:
-        run(engine, "CREATE TABLE target OF shape")
-    with engine.begin() as connection, pytest.raises(ConfigurationError) as caught:
-        SWAPPER.check(connection, "target", "public")
+        execute(connection, "CREATE TABLE target OF shape")
+    with pytest.raises(ConfigurationError) as caught:
+        SWAPPER.check(connection, "target", SWAPPER.locate(connection, "target", None))
     assert named in str(caught.value)
-
-
-def test_a_temporary_target_is_refused(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TEMPORARY TABLE target (id int)"))
-        schema = SWAPPER.locate(connection, "target", None)
-        with pytest.raises(ConfigurationError, match="its being temporary"):
-            SWAPPER.check(connection, "target", schema)
-        connection.rollback()
 
 
 def test_a_role_that_cannot_make_the_same_table_is_told_before_any_work(orders: Engine, role: dict[str, str]) -> None:
@@ -277,14 +272,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("which", CHANGES)
-def test_what_is_changed_while_a_run_loads_is_carried_over(orders: Engine, which: str) -> None:
-    run(orders, "CREATE INDEX old ON orders (name)", "ALTER TABLE orders SET (autovacuum_enabled = false)")
-    stage(orders)
-    run(orders, *CHANGES[which])
-    before = portrait(orders, "orders")
-    swap(orders)
-    assert portrait(orders, "orders") == before
-    assert rows(orders, "SELECT id FROM orders") == [(2,)]
+def test_what_is_changed_while_a_run_loads_is_carried_over(connection: Connection, which: str) -> None:
+    execute(connection, "CREATE INDEX old ON orders (name)", "ALTER TABLE orders SET (autovacuum_enabled = false)")
+    SWAPPER.create_like(connection, "orders", "public", "staging")
+    execute(connection, "INSERT INTO staging VALUES (2, 'new')", *CHANGES[which])
+    before = portrait(connection, "orders")
+    SWAPPER.swap(connection, "orders", "public", "staging")
+    assert portrait(connection, "orders") == before
+    assert connection.exec_driver_sql("SELECT id FROM orders").scalars().all() == [2]
 
 
 @pytest.mark.parametrize(
@@ -369,12 +364,11 @@ def test_a_reader_that_does_not_end_is_given_up_on(orders: Engine, monkeypatch: 
     assert rows(orders, "SELECT id FROM orders") == [(2,)]
 
 
-def test_the_timeout_of_the_transaction_is_as_it_was(orders: Engine) -> None:
-    stage(orders)
-    with orders.begin() as connection:
-        connection.execute(text("SET LOCAL lock_timeout = '1234ms'"))
-        SWAPPER.swap(connection, "orders", "public", "staging")
-        assert connection.execute(text("SHOW lock_timeout")).scalar_one() == "1234ms"
+def test_the_timeout_of_the_transaction_is_as_it_was(connection: Connection) -> None:
+    execute(connection, "SET LOCAL lock_timeout = '1234ms'")
+    SWAPPER.create_like(connection, "orders", "public", "staging")
+    SWAPPER.swap(connection, "orders", "public", "staging")
+    assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "1234ms"
 
 
 def test_a_swap_that_is_rolled_back_can_be_done_again(orders: Engine) -> None:
@@ -419,7 +413,7 @@ def test_readers_see_the_old_table_or_the_new_one(orders: Engine) -> None:
     watching.start()
     versions = [first]
     try:
-        for number in range(10):
+        for number in range(5):
             versions.append(list(range(number, number + 5)))
             values = ", ".join(f"({one}, 'x')" for one in versions[-1])
             stage(orders, f"INSERT INTO staging VALUES {values}")

@@ -8,6 +8,7 @@ from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Job
 from resumable_sync.sinks._staging import Make, Place, StagedReplacement
 from resumable_sync.sinks._swap_mysql import MySQLReplacement
+from resumable_sync.sinks._swap_postgresql import PostgreSQLSwapper
 from resumable_sync.sinks._swap_sqlite import SQLiteSwapper
 
 __all__ = ["Replacement"]
@@ -63,7 +64,5 @@ class Replacement:
     def _of(self, connection: Connection) -> MySQLReplacement | StagedReplacement:
         if is_mysql(connection.dialect):
             return MySQLReplacement(self.target, self.schema)
-        if connection.dialect.name != "sqlite":
-            msg = "mode='replace' is not available on PostgreSQL yet; use mode='upsert'"
-            raise ConfigurationError(msg)
-        return StagedReplacement(SQLiteSwapper(), self.target, self.schema)
+        swapper = SQLiteSwapper() if connection.dialect.name == "sqlite" else PostgreSQLSwapper()
+        return StagedReplacement(swapper, self.target, self.schema)
