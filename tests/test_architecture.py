@@ -27,6 +27,7 @@ MODULES = {
     "_fingerprint": "contract",
     "_model": "contract",
     "_events": "contract",
+    "_ranges": "contract",
     "_protocols": "contract",
     "_validate": "shared",
     "_cycle": "shared",
@@ -57,6 +58,11 @@ MODULES = {
     "_default_store": "engine",
     "_replay": "engine",
     "_engine": "engine",
+    "_tally": "engine",
+    "_canonical": "engine",
+    "_compare": "engine",
+    "_walk": "engine",
+    "_verify": "engine",
 }
 
 # The modules of a folder may use what stands beside them with an underscore, and nothing of another folder.

@@ -52,9 +52,12 @@ from resumable_sync._protocols import (
     StoreTransaction,
     TransactionalJobStore,
 )
+from resumable_sync._ranges import ColumnKind, KeyPage, KeyRanges, RangeConnector
 from resumable_sync._replay import replay_dead_letters
 from resumable_sync._retry import Retry
 from resumable_sync._sinks import transactional
+from resumable_sync._tally import Difference
+from resumable_sync._verify import VerifyResult, verify_full_sync
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.single_worker import SingleWorkerJobStore
 
@@ -67,6 +70,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointingSink",
     "Column",
+    "ColumnKind",
     "ConfigurationError",
     "Connector",
     "CrashLoopError",
@@ -76,6 +80,7 @@ __all__ = [
     "DeadLetterLimitError",
     "DeadLetterStore",
     "DescribingConnector",
+    "Difference",
     "Event",
     "FullSync",
     "Guarantee",
@@ -83,6 +88,8 @@ __all__ = [
     "JobHeldError",
     "JobStatus",
     "JobStore",
+    "KeyPage",
+    "KeyRanges",
     "KeysetConnector",
     "Lease",
     "LeaseLostError",
@@ -94,6 +101,7 @@ __all__ = [
     "PinnableConnector",
     "Plan",
     "PreparingSink",
+    "RangeConnector",
     "RecordRefused",
     "ResumableSyncError",
     "Retry",
@@ -112,8 +120,10 @@ __all__ = [
     "TransactionalJobStore",
     "TransientError",
     "TryFailed",
+    "VerifyResult",
     "plan_full_sync",
     "replay_dead_letters",
     "run_full_sync",
     "transactional",
+    "verify_full_sync",
 ]

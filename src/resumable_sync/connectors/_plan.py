@@ -54,6 +54,11 @@ class KeysetPlan:
             for column, part, cast in zip(columns, key, self.codec.casts, strict=True)
         ]
 
+    @property
+    def sides(self) -> Sequence[Side]:
+        """The columns of the key as statements compare them."""
+        return self._sides
+
     def _neutral(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         # SQLite converts a parameter to the affinity of the column it is compared with, and that of a UNION is the
         # one of any of its parts: a unary plus has none.

@@ -15,10 +15,12 @@ from resumable_sync._database import database_identity, make_engine, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import AnchoredConnector, Column, Connector, IfMoved, PinnableConnector
+from resumable_sync._ranges import KeyRanges, RangeConnector
 from resumable_sync.connectors._columns import column_types
 from resumable_sync.connectors._identity import listed_columns, params_digest, query_identity
 from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
 from resumable_sync.connectors._plan import KeysetPlan
+from resumable_sync.connectors._range import open_ranges
 from resumable_sync.connectors._readers import KeysetReader, OffsetReader, offset_pages
 from resumable_sync.connectors._source import TableOrQuery, is_query, query_text, resolve, select_statement
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, set_utc
@@ -55,7 +57,7 @@ class _Database:
         self.__init__(url)  # type: ignore[misc]
 
 
-class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector):
+class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeConnector):
     """Reads a table or a query in pages, in the order of a unique key.
 
     Rows are plain tuples of what the driver gives, with the column names in `Page.columns`. Whatever happens between
@@ -223,6 +225,13 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector):
         pinned._pinned = tuple(columns)  # noqa: SLF001 - our own
         pinned._reset()  # noqa: SLF001
         return pinned
+
+    @override
+    def ranges(self, key: KeySpec | None = None) -> KeyRanges:
+        with connect(self._database.engine) as connection:
+            source = resolve(connection, self._table_or_query, self._params)
+            own = self._key or tuple(KeyPart(name) for name in source.primary_key)
+            return open_ranges(self._database.engine, connection, source, own if key is None else parse_key(key))
 
     def check(self) -> None:
         """See to it that the key can be read by, without reading anything.
