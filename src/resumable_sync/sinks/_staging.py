@@ -9,9 +9,9 @@ from resumable_sync._errors import ConfigurationError, StoreError
 from resumable_sync._model import Job
 from resumable_sync.sinks._registry import Registry, Staging, run_id_of, staging_name
 from resumable_sync.sinks._swap import Swapper
-from resumable_sync.sinks._target import TargetColumn, quote, reflect, verbatim
+from resumable_sync.sinks._target import quote, reflect, verbatim
 
-__all__ = ["Make", "Place", "StagedReplacement", "altered", "drop_table", "dropped", "find", "refuse_unknown"]
+__all__ = ["Make", "Place", "StagedReplacement", "drop_table", "dropped", "find", "refuse_unknown"]
 
 Make = Callable[[Connection, str | None, str], None]
 """Makes a table from the connector's columns: connection, schema, name."""
@@ -99,31 +99,10 @@ class StagedReplacement:
         current = find(registry.of(job.id, self.target), job, self.target)
         if current.state == "swapped":
             return
-        self._check_shape(connection, schema, current)
+        if reflect(connection, current.name, schema) is None:
+            raise StoreError(dropped(job.id, self.target, current.name))
         self.swapper.swap(connection, self.target, schema, current.name)
         registry.swapped(current)
-
-    def _check_shape(self, connection: Connection, schema: str | None, staging: Staging) -> None:
-        """Refuse to undo what was done to the target's columns since the staging table was made.
-
-        Raises:
-            ConfigurationError: If something was.
-            StoreError: If the staging table is gone.
-        """
-        loaded = reflect(connection, staging.name, schema)
-        if loaded is None:
-            raise StoreError(dropped(staging.job_id, self.target, staging.name))
-        target = reflect(connection, self.target, schema)
-        if target is None:
-            return
-        changed = [name for name, column in target.columns.items() if not _alike(loaded.columns.get(name), column)]
-        if changed:
-            raise ConfigurationError(altered(self.target, changed, staging.name))
-
-
-def _alike(one: TargetColumn | None, other: TargetColumn) -> bool:
-    # Where numbers come from may be settled at the swap.
-    return one is not None and attrs.evolve(one, generated=other.generated) == other
 
 
 def find(known: Sequence[Staging], job: Job, target: str) -> Staging:
@@ -167,14 +146,6 @@ def refuse_unknown(registry: Registry, name: str) -> None:
 def drop_table(connection: Connection, schema: str | None, name: str) -> None:
     """Drop a table of the library's own, if it is there."""
     connection.exec_driver_sql(verbatim(connection, f"DROP TABLE IF EXISTS {quote(connection, name, schema)}"))
-
-
-def altered(target: str, what: Sequence[str], staging: str) -> str:
-    """Say that a target was altered while its successor was loaded."""
-    return (
-        f"table {target!r} was altered since the run began ({', '.join(what)}), which replacing it would undo; make "
-        f"the same change to the staging table {staging!r} and run again, or start over with store.delete(job_id)"
-    )
 
 
 def dropped(job_id: str, target: str, staging: str) -> str:

@@ -4,11 +4,12 @@ Implemented by `_swap_sqlite.SQLiteSwapper` and `_swap_postgresql.PostgreSQLSwap
 every DDL statement, and have a way of their own, in `_swap_mysql`.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from sqlalchemy import Connection
 
-__all__ = ["Swapper"]
+__all__ = ["Swapper", "altered"]
 
 
 class Swapper(Protocol):
@@ -54,9 +55,18 @@ class Swapper(Protocol):
         Afterwards it has the target's name, indexes and constraints under the names that they had, triggers (where
         `check` does not refuse them), comments, owner and grants, and sequences that go on where they were. One made
         without a target (from a connector's columns, by `_target.create`) has names as if made as the target. Rows are
-        not written a second time.
+        not written a second time. What was done to the target since the staging table was made is carried over or
+        refused, never undone.
 
         Raises:
             ConfigurationError: As `check`, for what has come since.
         """
         ...
+
+
+def altered(target: str, what: Sequence[str], staging: str) -> str:
+    """Say that a target was altered while its successor was loaded."""
+    return (
+        f"table {target!r} was altered since the run began ({', '.join(what)}), which replacing it would undo; make "
+        f"the same change to the staging table {staging!r} and run again, or start over with store.delete(job_id)"
+    )

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 from resumable_sync._errors import ConfigurationError, LeaseLostError, StoreError
 from resumable_sync._model import Job
 from resumable_sync.sinks._registry import Registry, Staging, run_id_of, staging_name
-from resumable_sync.sinks._staging import Make, Place, altered, drop_table, dropped, find, refuse_unknown
+from resumable_sync.sinks._staging import Make, Place, drop_table, dropped, find, refuse_unknown
+from resumable_sync.sinks._swap import altered
 from resumable_sync.sinks._target import quote, verbatim
 
 __all__ = ["MySQLReplacement"]

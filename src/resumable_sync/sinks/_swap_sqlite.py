@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from resumable_sync._database import scrub
 from resumable_sync._errors import ConfigurationError
-from resumable_sync.sinks._swap import Swapper
-from resumable_sync.sinks._target import quote
+from resumable_sync.sinks._swap import Swapper, altered
+from resumable_sync.sinks._target import quote, reflect
 
 __all__ = ["SQLiteSwapper"]
 
@@ -91,6 +91,7 @@ class SQLiteSwapper(Swapper):
             if old is None:
                 _rename(connection, staging, schema, name)
                 return
+            _check_columns(connection, old.name, schema, staging)
             kept = _kept(connection, old.name, schema)
             last = _sequence(connection, old.name, schema)
             interim = _unique_indexes(connection, staging, schema)
@@ -102,6 +103,15 @@ class SQLiteSwapper(Swapper):
                 connection.exec_driver_sql(statement)
         if last is not None:
             _go_on_from(connection, old.name, schema, last)
+
+
+def _check_columns(connection: Connection, name: str, schema: str | None, staging: str) -> None:
+    target, loaded = (reflect(connection, table, schema) for table in (name, staging))
+    assert target is not None  # noqa: S101 - both were just seen
+    assert loaded is not None  # noqa: S101
+    changed = [column for column in target.columns if loaded.columns.get(column) != target.columns[column]]
+    if changed:
+        raise ConfigurationError(altered(name, changed, staging))
 
 
 def _master(connection: Connection, schema: str | None) -> str:
