@@ -39,6 +39,8 @@ MODULES = {
     "_retry": "engine",
     "_restart": "engine",
     "_stop": "engine",
+    "_throttle": "engine",
+    "_sizer": "engine",
     "_observers": "engine",
     "_options": "engine",
     "_ports": "engine",

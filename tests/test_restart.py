@@ -211,6 +211,16 @@ def test_an_old_checkpoint_starts_a_new_run(seconds: float | None, action: str) 
     assert (decision.action, decision.fresh_run) == (action, action == "new")
 
 
+@pytest.mark.parametrize(("records", "batches"), [(1_234, 3), (1, 0)])
+def test_without_cursor_and_with_auto_the_count_itself_is_the_place(records: int, batches: int) -> None:
+    stored = job(cursor=None, processed_records=records, processed_batches=batches)
+    decision = decide(stored, Rules(batch_size=None, seekable=True), now=NOW)
+    assert (decision.action, decision.seek) == ("resume", records)
+    assert (decision.processed_records, decision.processed_batches) == (records, batches)
+    assert f"after the {records} records" in decision.reason
+    assert decide(stored, Rules(batch_size=None), now=NOW).action == "new"
+
+
 def test_a_job_with_only_a_count_resumes_at_the_last_whole_batch() -> None:
     decision = decide(job(cursor=None), Rules(batch_size=100, seekable=True), now=NOW)
     assert (decision.action, decision.seek, decision.processed_records, decision.processed_batches) == (

@@ -57,6 +57,7 @@ from resumable_sync._replay import replay_dead_letters
 from resumable_sync._retry import Retry
 from resumable_sync._sinks import transactional
 from resumable_sync._tally import Difference
+from resumable_sync._throttle import Throttle
 from resumable_sync._verify import VerifyResult, verify_full_sync
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.single_worker import SingleWorkerJobStore
@@ -116,6 +117,7 @@ __all__ = [
     "SyncFinished",
     "SyncResult",
     "SyncStarted",
+    "Throttle",
     "TokenConnector",
     "TransactionalJobStore",
     "TransientError",

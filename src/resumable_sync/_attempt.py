@@ -20,7 +20,9 @@ from resumable_sync._pieces import Pieces
 from resumable_sync._report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
+from resumable_sync._sizer import BatchSizer, first_size
 from resumable_sync._start import begin_sink, drop_old_letters, locate, pinned, starting_job
+from resumable_sync._throttle import Throttle
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -63,6 +65,8 @@ class Attempt(Generic[RecordT]):
         self._counter = Counter(pieces.job_id, pieces.connector)
         self._delivery: Delivery | None = None
         self._pages: Pages[RecordT] | None = None
+        self._sizer: BatchSizer | None = None
+        self._asked, self._read_took, self._handed_out = 0, 0.0, 0.0  # about the batch in hand, for the sizer
         self._begun = False
         self._in_hand: Batch[RecordT] | None = None
         self._unconfirmed: list[_Delivered] = []
@@ -101,15 +105,7 @@ class Attempt(Generic[RecordT]):
         if pieces.sink is not None:
             begin_sink(pieces, pieces.sink, checkpoints, self._keeper)
             self._delivery = Delivery(pieces, pieces.sink, checkpoints)
-        self._pages = Pages(
-            pieces.connector,
-            checkpoints.job.cursor,
-            first_size=max(1, pieces.options.batch_size >> min(self._stored.stalled_attempts, 64)),
-            batch_size=pieces.options.batch_size,
-            prefetch=pieces.options.prefetch,
-            retrier=pieces.reading,
-            stop=pieces.stop,
-        )
+        self._pages = self._open_pages(pieces)
         if pieces.observers:
             plan = plan_of(self._stored, self._decision, pieces.guarantee)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))
@@ -122,6 +118,23 @@ class Attempt(Generic[RecordT]):
             self._counter = Counter(self._pieces.job_id, connector)
         return self._pieces
 
+    def _open_pages(self, pieces: Pieces) -> Pages[RecordT]:
+        size: int | BatchSizer
+        whole, stalled = self._stored.batch_size, self._stored.stalled_attempts
+        if pieces.options.batch_size == "auto":
+            size = self._sizer = BatchSizer.resume(whole, stalled)
+        else:
+            size = whole = pieces.options.batch_size
+        return Pages(
+            pieces.connector,
+            self.job.cursor,
+            batch_size=size,
+            first_size=first_size(whole, stalled),
+            prefetch=pieces.options.prefetch,
+            retrier=pieces.reading,
+            stop=pieces.stop,
+        )
+
     def next_batch(self) -> Batch[RecordT] | None:
         """Give the next batch; None at the end of the source, or if something asked to stop."""
         assert self._pages is not None  # noqa: S101 - begin came before
@@ -131,7 +144,7 @@ class Attempt(Generic[RecordT]):
         waiting = time.monotonic()
         placed = None if self._pieces.stop.check() else self._pages.next()
         self._read_seconds = time.monotonic() - waiting
-        if placed is not None and self._throttled():
+        if placed is not None and self._throttled(len(placed.page)):
             placed = None
         lease = self._keeper.lease  # a lost lease is no stop but an error
         if placed is None:
@@ -150,6 +163,8 @@ class Attempt(Generic[RecordT]):
             fencing_token=lease.fencing_token,
             key=batch_key(job.id, job.run_id, job.run, placed.previous_text, placed.text),
         )
+        if self._sizer is not None:
+            self._asked, self._read_took, self._handed_out = placed.asked, placed.seconds, self._worked()
         return self._in_hand
 
     def deliver(self, batch: Batch[RecordT]) -> None:
@@ -158,7 +173,7 @@ class Attempt(Generic[RecordT]):
         writing = time.monotonic()
         self._keeper.assure(self._pieces.patient)
         refused = self._delivery.deliver(batch, self._after)
-        self._in_hand = None
+        self._written(batch)
         self._committed(_Delivered(batch, self._checkpoints.job, time.monotonic() - writing, len(refused)))
         for letter in refused:
             event = RecordRefused(job_id=batch.job_id, sequence=batch.sequence, error=letter.error)
@@ -181,7 +196,7 @@ class Attempt(Generic[RecordT]):
             self._checkpoints.save(after)
         else:
             self._checkpoints.enlist(after, connection)
-        self._in_hand = None
+        self._written(batch)
         delivered = _Delivered(batch, after, time.monotonic() - writing)
         if connection is None:
             self._committed(delivered)
@@ -244,14 +259,34 @@ class Attempt(Generic[RecordT]):
             msg = f"job {job_id!r}: commit() was given a batch that is not in hand; give it the loop's own batch"
         raise ConfigurationError(msg)
 
-    def _throttled(self) -> bool:
-        """Wait as the caller's throttle says, from the second batch on; True if something asked to stop meanwhile.
+    def _written(self, batch: Batch[RecordT]) -> None:
+        self._in_hand = None
+        if self._sizer is not None:
+            seconds = self._worked() - self._handed_out
+            self._sizer.took(self._asked, len(batch), self._read_took, seconds)
+
+    def _worked(self) -> float:
+        """Give the monotonic clock without the time in which this thread waited for another try or the throttle."""
+        return time.monotonic() - self._pieces.stop.waited
+
+    def _throttled(self, records: int) -> bool:
+        """Wait as the caller's throttle says; True if something asked to stop meanwhile.
 
         Raises:
-            ConfigurationError: If it gives no seconds.
+            ConfigurationError: If a function gives no seconds; it is asked from the second batch on.
         """
         throttle = self._pieces.options.throttle
-        if throttle is None or self._batches == 0:
+        if throttle is None:
+            return False
+        if isinstance(throttle, Throttle):
+            wait, stopped = throttle.reserve(records), True
+            try:
+                stopped = wait > 0 and self._pieces.stop.wait(wait)
+            finally:
+                if stopped:
+                    throttle.give_back(records)
+            return stopped
+        if self._batches == 0:
             return False
         seconds: Any = throttle()
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
@@ -269,6 +304,7 @@ class Attempt(Generic[RecordT]):
             dead_letters=job.dead_letters + refused,
             total_records=self._counter.total if job.total_records is None else job.total_records,
             stalled_attempts=0,
+            batch_size=job.batch_size if self._sizer is None else self._sizer.size,
             updated_at=utc_now(),
         )
 
@@ -297,6 +333,9 @@ class Attempt(Generic[RecordT]):
             self._pieces.observers.tell(event)
 
     def _stop_reading(self) -> None:
+        throttle = self._pieces.options.throttle
+        if self._in_hand is not None and isinstance(throttle, Throttle):
+            throttle.give_back(len(self._in_hand))
         if self._pages is not None:
             self._pieces.stop.end_pauses()
             self._pages.close()

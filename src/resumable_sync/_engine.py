@@ -1,22 +1,25 @@
 """The loop: read a page, write and save it in one transaction, tell the observers, go on."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 
+import attrs
 from typing_extensions import TypeVar, Unpack
 
 from resumable_sync._attempt import Attempt
 from resumable_sync._default_store import default_store
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Job, Plan, SyncResult
-from resumable_sync._options import OnRefused, SyncOptions, make_options
+from resumable_sync._options import BatchSize, OnRefused, SyncOptions, make_options
 from resumable_sync._pieces import put_together
 from resumable_sync._protocols import Connector, JobStore, Observer, Sink
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry
 from resumable_sync._session import open_attempt, plan
 from resumable_sync._sinks import as_sink
+from resumable_sync._throttle import Throttle
 from resumable_sync._validate import check_job_id
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ def run_full_sync(
     sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
     *,
     store: JobStore | None = None,
-    batch_size: int = 1_000,
+    batch_size: BatchSize = 1_000,
     count: bool = True,
     if_completed: IfCompleted = "rerun",
     if_held: IfHeld = "raise",
@@ -49,7 +52,7 @@ def run_full_sync(
     max_records: int | None = None,
     should_stop: Callable[[], bool] | None = None,
     stop_on_signals: bool = False,
-    throttle: Callable[[], float] | None = None,
+    throttle: Throttle | Callable[[], float] | None = None,
     observers: Sequence[Observer] = (),
 ) -> SyncResult:
     """Copy everything a connector reads into a sink; called again after any death, go on exactly where it stopped.
@@ -64,7 +67,10 @@ def run_full_sync(
         sink: Where batches go: a `Sink`, or any function of a batch.
         store: Where the job is kept. None: `SQLJobStore()` on the URL in `RESUMABLE_SYNC_STORE`, by default the SQLite
             file `resumable_sync.db` in the working directory.
-        batch_size: Most records per batch, 1 to 10,000,000 (default 1,000). May differ from call to call.
+        batch_size: Most records per batch, 1 to 10,000,000 (default 1,000). May differ from call to call. "auto" finds,
+            from 100 to 100,000, how many the slower one of connector and sink can take in a second, and goes on with
+            that in later attempts. A job of which only the number of records is known resumes at its last whole batch,
+            with "auto" at that number.
         count: Whether to count the source beside the first batches (default True).
         if_completed: What to do with a finished job: "rerun" (default) or "skip".
         if_held: What to do while another attempt works: "raise" (default), "skip" or "wait".
@@ -82,7 +88,8 @@ def run_full_sync(
         should_stop: Is asked before each batch, and while waiting; True stops.
         stop_on_signals: Whether SIGTERM and SIGINT stop after the batch in hand (default False; Ctrl-C always does, and
             then raises KeyboardInterrupt).
-        throttle: Gives the seconds to wait before the next batch.
+        throttle: Slows the sync down: a `Throttle(records_per_second)`, or a function that gives the seconds to wait
+            before the next batch.
         observers: Functions that are called with every event.
 
     Returns:
@@ -206,6 +213,8 @@ class FullSync(Generic[RecordT]):
             msg = f"job {self._pieces.job_id!r}: a FullSync serves one attempt; make a new one for the next"
             raise ConfigurationError(msg)
         self._state = "closed"
+        self._pieces = attrs.evolve(self._pieces, started=time.monotonic())  # it may have been made long ago
+        self._pieces.stop.start()
         try:
             opened = open_attempt(self._pieces)
         except BaseException:

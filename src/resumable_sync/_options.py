@@ -1,7 +1,7 @@
 """The options of a sync, checked before anything is read or written."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 import attrs
 
@@ -9,9 +9,11 @@ from resumable_sync._errors import ConfigurationError
 from resumable_sync._protocols import Observer
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import MAX_SECONDS, Retry
+from resumable_sync._throttle import Throttle
 
-__all__ = ["OnRefused", "Options", "SyncOptions", "make_options"]
+__all__ = ["BatchSize", "OnRefused", "Options", "SyncOptions", "make_options"]
 
+BatchSize: TypeAlias = int | Literal["auto"]
 OnRefused = Literal["fail", "dead_letter"]
 
 MAX_BATCH_SIZE = 10_000_000
@@ -24,7 +26,7 @@ MAX_PREFETCH = 1_000
 class SyncOptions(TypedDict, total=False):
     """The options that `run_full_sync`, `plan_full_sync` and `FullSync` share; `run_full_sync` explains them."""
 
-    batch_size: int
+    batch_size: BatchSize
     count: bool
     if_completed: IfCompleted
     if_held: IfHeld
@@ -40,7 +42,7 @@ class SyncOptions(TypedDict, total=False):
     max_records: int | None
     should_stop: Callable[[], bool] | None
     stop_on_signals: bool
-    throttle: Callable[[], float] | None
+    throttle: Throttle | Callable[[], float] | None
     observers: Sequence[Observer]
 
 
@@ -48,7 +50,7 @@ class SyncOptions(TypedDict, total=False):
 class Options:
     """The options of one call, as `run_full_sync` explains them."""
 
-    batch_size: int = 1_000
+    batch_size: BatchSize = 1_000
     count: bool = True
     if_completed: IfCompleted = "rerun"
     if_held: IfHeld = "raise"
@@ -64,7 +66,7 @@ class Options:
     max_records: int | None = None
     should_stop: Callable[[], bool] | None = None
     stop_on_signals: bool = False
-    throttle: Callable[[], float] | None = None
+    throttle: Throttle | Callable[[], float] | None = None
     observers: tuple[Observer, ...] = ()
 
 
@@ -106,6 +108,11 @@ def _whole(least: int, most: int | None = None, *, optional: bool = False) -> Ca
     return check
 
 
+def _batch_size(value: Any) -> str | None:
+    allowed = _whole(1, MAX_BATCH_SIZE)(value)
+    return None if allowed is None or (isinstance(value, str) and value == "auto") else f"{allowed}, or 'auto'"
+
+
 def _seconds(least: float, *, optional: bool = False) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if optional and value is None:
@@ -134,6 +141,11 @@ def _callable(value: Any) -> str | None:
     return None if value is None or callable(value) else "a function without arguments, or None"
 
 
+def _throttle(value: Any) -> str | None:
+    fine = isinstance(value, Throttle) or (not isinstance(value, type) and _callable(value) is None)
+    return None if fine else "a Throttle, such as Throttle(500), a function without arguments, or None"
+
+
 def _retry(value: Any) -> str | None:
     return None if isinstance(value, Retry) else "a Retry, such as Retry(max_tries=5)"
 
@@ -144,7 +156,7 @@ def _observers(value: Any) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "batch_size": _whole(1, MAX_BATCH_SIZE),
+    "batch_size": _batch_size,
     "count": _flag,
     "if_completed": _one_of(IfCompleted),
     "if_held": _one_of(IfHeld),
@@ -160,6 +172,6 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "max_records": _whole(1, optional=True),
     "should_stop": _callable,
     "stop_on_signals": _flag,
-    "throttle": _callable,
+    "throttle": _throttle,
     "observers": _observers,
 }

@@ -1,4 +1,4 @@
-"""The pages of one attempt, in order: read ahead, or one by one after deaths without progress."""
+"""The pages of one attempt, in order: read ahead, or one by one at first after deaths without progress."""
 
 import queue
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from resumable_sync._prefetch import Prefetch
 from resumable_sync._protocols import Connector
 from resumable_sync._reader import PlacedPage, read_pages
 from resumable_sync._retry import Retrier
+from resumable_sync._sizer import BatchSizer
 from resumable_sync._stop import POLL_SECONDS, Stop
 
 __all__ = ["Pages"]
@@ -21,6 +22,16 @@ RecordT = TypeVar("RecordT", default=Any)
 class Pages(Generic[RecordT]):
     """Gives page after page until the source is exhausted or something asks to stop.
 
+    Args:
+        connector: Where to read.
+        cursor: Where to begin.
+        batch_size: Most records in a page, or who finds that out.
+        first_size: After deaths without progress: read so many at first, and read ahead only when these have doubled up
+            to the batch size. None: read ahead at once.
+        prefetch: How many pages to read ahead.
+        retrier: Tries again after transient errors.
+        stop: What can ask to stop.
+
     Attributes:
         exhausted: Whether the source was read to its end.
     """
@@ -30,8 +41,8 @@ class Pages(Generic[RecordT]):
         connector: Connector[RecordT],
         cursor: Cursor | None,
         *,
-        first_size: int,
-        batch_size: int,
+        batch_size: int | BatchSizer,
+        first_size: int | None,
         prefetch: int,
         retrier: Retrier,
         stop: Stop,
@@ -39,8 +50,8 @@ class Pages(Generic[RecordT]):
         self.exhausted = False
         self._connector = connector
         self._cursor = cursor
-        self._size = first_size
         self._batch_size = batch_size
+        self._first_size = first_size
         self._prefetch = prefetch
         self._retrier = retrier
         self._stop = stop
@@ -67,8 +78,8 @@ class Pages(Generic[RecordT]):
         return placed
 
     def _next(self) -> PlacedPage[RecordT] | None:
-        if self._size < self._batch_size:
-            placed = self._single()
+        if self._first_size is not None:
+            placed = self._single(self._first_size)
         elif self._prefetch:
             placed = self._read_ahead()
         else:
@@ -85,14 +96,15 @@ class Pages(Generic[RecordT]):
         _close(self._here)
         self._failure = None
 
-    def _single(self) -> PlacedPage[RecordT] | None:
+    def _single(self, size: int) -> PlacedPage[RecordT] | None:
         """Read one page of the size that deaths have left, which doubles now: the page before it is saved."""
-        pages = self._read(self._size)
+        pages = self._read(size)
         try:
             placed = next(pages, None)
         finally:
             _close(pages)
-        self._size = min(self._size * 2, self._batch_size)
+        most = self._batch_size.size if isinstance(self._batch_size, BatchSizer) else self._batch_size
+        self._first_size = size * 2 if size * 2 < most else None
         self.exhausted = placed is None
         return placed
 
@@ -110,7 +122,7 @@ class Pages(Generic[RecordT]):
             self.exhausted = placed is None
             return placed
 
-    def _read(self, size: int) -> Iterator[PlacedPage[RecordT]]:
+    def _read(self, size: int | BatchSizer) -> Iterator[PlacedPage[RecordT]]:
         return read_pages(self._connector, self._cursor, size, retrier=self._retrier)
 
 

@@ -27,7 +27,8 @@ class Rules:
     """What of the arguments of a call matters for restart detection.
 
     Attributes:
-        batch_size: Records per batch; the unit in which a job without a cursor counted.
+        batch_size: Records per batch; the unit in which a job without a cursor counted. None where batches differ in
+            size ("auto"): such a job counted record by record.
         fingerprint: The connector's, as text.
         if_completed: What to do with a finished job.
         if_changed: What to do when the fingerprint differs.
@@ -37,7 +38,7 @@ class Rules:
         pins: Whether the connector has `pin`.
     """
 
-    batch_size: int = 1_000
+    batch_size: int | None = 1_000
     fingerprint: str | None = None
     if_completed: IfCompleted = "rerun"
     if_changed: IfChanged = "raise"
@@ -169,10 +170,18 @@ def after_move(decision: Decision, moved: str, if_moved: str, job_id: str) -> De
 
 
 def _seek(job: Job, rules: Rules, ended: str) -> Decision:
-    batches = job.processed_records // rules.batch_size
     if not rules.seekable:
         reason = f"{job.processed_records} records were processed, but the connector has no cursor_at to find the place"
         return Decision(action="new", reason=reason, fresh_run=True, warning=True)
+    if rules.batch_size is None:
+        return Decision(
+            action="resume",
+            reason=f"the last attempt ended: {ended}; resuming after the {job.processed_records} records it processed",
+            processed_records=job.processed_records,
+            processed_batches=job.processed_batches,
+            seek=job.processed_records,
+        )
+    batches = job.processed_records // rules.batch_size
     if batches == 0:
         return Decision(action="new", reason="not one whole batch was processed", fresh_run=True)
     return Decision(

@@ -40,7 +40,7 @@ def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:
     """Give what restart detection needs to know; asks the connector for its fingerprint."""
     fingerprint = retrier.call("fingerprint", getattr, connector, "fingerprint", None)
     return Rules(
-        batch_size=options.batch_size,
+        batch_size=None if options.batch_size == "auto" else options.batch_size,
         fingerprint=fingerprint_text(fingerprint),
         if_completed=options.if_completed,
         if_changed=options.if_changed,

@@ -23,17 +23,24 @@ class Stop:
     Attributes:
         reason: Why, or None as long as nothing asked.
         interrupt: Whether the caller must see a KeyboardInterrupt in the end.
+        waited: Seconds that `wait` and `sit_out` took so far.
     """
 
     def __init__(self, should_stop: Callable[[], bool] | None, max_runtime: float | None) -> None:
         self.reason: str | None = None
         self.interrupt = False
+        self.waited = 0.0
         self._should_stop = should_stop
         self._max_runtime = max_runtime
-        self._deadline = None if max_runtime is None else time.monotonic() + max_runtime
+        self._deadline: float | None = None
         self._pausing = True
         self._shielded = False
         self._held: BaseException | None = None
+
+    def start(self) -> None:
+        """Let `max_runtime` begin."""
+        if self._max_runtime is not None:
+            self._deadline = time.monotonic() + self._max_runtime
 
     def request(self, reason: str) -> None:
         """Ask to stop."""
@@ -55,19 +62,26 @@ class Stop:
 
     def wait(self, seconds: float) -> bool:
         """Wait, asking everything every tenth of a second; True if something asked to stop."""
-        end = time.monotonic() + seconds
-        with self.lifted():
-            while not self.check():
-                left = end - time.monotonic()
-                if left <= 0:
-                    return False
-                time.sleep(min(left, POLL_SECONDS))
+        begun = time.monotonic()
+        try:
+            with self.lifted():
+                while not self.check():
+                    left = begun + seconds - time.monotonic()
+                    if left <= 0:
+                        return False
+                    time.sleep(min(left, POLL_SECONDS))
+        finally:
+            self.waited += time.monotonic() - begun
         return True
 
     def sit_out(self, seconds: float) -> bool:
         """Wait, whatever asks to stop; only a second signal ends it."""
-        with self.lifted():
-            time.sleep(seconds)
+        begun = time.monotonic()
+        try:
+            with self.lifted():
+                time.sleep(seconds)
+        finally:
+            self.waited += time.monotonic() - begun
         return False
 
     def pause(self, seconds: float) -> bool:

@@ -8,7 +8,15 @@ import attrs
 import pytest
 
 from doubles import Numbers, Target
-from resumable_sync import ConfigurationError, MemoryJobStore, Page, plan_full_sync, run_full_sync, transactional
+from resumable_sync import (
+    ConfigurationError,
+    MemoryJobStore,
+    Page,
+    Throttle,
+    plan_full_sync,
+    run_full_sync,
+    transactional,
+)
 from resumable_sync._options import Options, SyncOptions
 
 
@@ -19,6 +27,12 @@ from resumable_sync._options import Options, SyncOptions
         ({"batch_size": -1}, "batch_size=-1"),
         ({"batch_size": True}, "batch_size=True"),
         ({"batch_size": "10"}, "batch_size='10'"),
+        ({"batch_size": "automatic"}, "or 'auto'"),
+        ({"batch_size": None}, "batch_size=None"),
+        ({"max_dead_letters": -1}, "max_dead_letters=-1"),
+        ({"max_dead_letters": True}, "max_dead_letters=True"),
+        ({"throttle": 500}, "throttle=500"),
+        ({"throttle": Throttle}, "a Throttle, such as Throttle(500)"),
         ({"lease_ttl": 0}, "lease_ttl=0"),
         ({"prefetch": -1}, "prefetch=-1"),
         ({"if_held": "steal"}, "if_held='steal'"),

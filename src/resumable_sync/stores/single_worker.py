@@ -39,7 +39,7 @@ class SingleWorkerJobStore(JobStore, ABC):
     """Use an existing table as the job store, where one process at a time works on a job.
 
     Implement `load` and `save`. A table with only `id`, `status` and `processed_records` is enough: such a job resumes
-    at its last whole batch, if its connector has `cursor_at`.
+    at its last whole batch (with `batch_size="auto"` at the very number), if its connector has `cursor_at`.
 
     The leases are kept in the memory of this object: it keeps threads that share it apart and fences out the late ones,
     but not two processes, nor two stores on the same table. See to it that there is only one.

@@ -17,6 +17,7 @@ __all__ = ["CrashReport", "crash_points", "kill_randomly"]
 Records = Callable[[], Sequence[Hashable]]
 
 _DEFAULT_BATCH_SIZE = 1_000
+_MOST_RECORDS = 100_000  # that "auto" puts into a batch
 _MOST_STARTS = 100_000
 
 
@@ -238,7 +239,8 @@ class _Judge:
         self._parts = tally.parts
         self._expected = list(tally.expected())
         self._places = {record: place for place, record in enumerate(self._expected)}
-        self._batch_size = int(self._parts.options.get("batch_size", _DEFAULT_BATCH_SIZE))
+        size = self._parts.options.get("batch_size", _DEFAULT_BATCH_SIZE)
+        self._batch_size = _MOST_RECORDS if size == "auto" else int(size)
         self._job: Job | None = None
         self._token = 0
         self._open: Counter[int] = Counter()
