@@ -23,6 +23,7 @@ from resumable_sync._errors import (
 )
 from resumable_sync._events import BatchCommitted, Event, RecordRefused, SyncFinished, SyncStarted, TryFailed
 from resumable_sync._model import (
+    AttemptRecord,
     Batch,
     Checkpoint,
     Cursor,
@@ -43,6 +44,7 @@ from resumable_sync._protocols import (
     DeadLetterStore,
     DescribingConnector,
     JobStore,
+    LineageStore,
     Observer,
     PinnableConnector,
     PreparingSink,
@@ -66,6 +68,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnchoredConnector",
+    "AttemptRecord",
     "Batch",
     "BatchCommitted",
     "Checkpoint",
@@ -94,6 +97,7 @@ __all__ = [
     "KeysetConnector",
     "Lease",
     "LeaseLostError",
+    "LineageStore",
     "MemoryJobStore",
     "MissingExtraError",
     "Observer",

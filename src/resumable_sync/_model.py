@@ -6,6 +6,7 @@ durations seconds, counts integers.
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from resumable_sync._cursor import encode_cursor
 
 __all__ = [
     "Action",
+    "AttemptRecord",
     "Batch",
     "Checkpoint",
     "Cursor",
@@ -27,6 +29,7 @@ __all__ = [
     "Job",
     "JobStatus",
     "Lease",
+    "Outcome",
     "Page",
     "Plan",
     "RecordT",
@@ -40,6 +43,10 @@ Cursor: TypeAlias = Any
 """Where reading goes on. One of the types of `resumable_sync._cursor`; only the connector interprets it."""
 
 Action: TypeAlias = Literal["new", "resume", "skip", "held", "refuse"]
+
+Outcome: TypeAlias = Literal["running", "completed", "incomplete", "interrupted", "failed", "died"]
+
+_NAMED_OWNER = re.compile(r"(?P<host>[^:]+):(?P<pid>[0-9]{1,18}):")
 
 
 class JobStatus(StrEnum):
@@ -143,6 +150,57 @@ class Job:
     def has_progress(self) -> bool:
         """Whether anything of the current run was delivered."""
         return self.cursor is not None or self.processed_records > 0
+
+
+@attrs.frozen(kw_only=True)
+class AttemptRecord:
+    """One attempt in the lineage of a job: who worked on it, from where to where, and how that ended.
+
+    A replay of dead letters is an attempt too, with the number of the one before it; so is one that died before it
+    saved the job for the first time.
+
+    Attributes:
+        job_id: The job.
+        run: Number of the run it worked on.
+        attempt: Number of the attempt in its run.
+        owner: Who held the lease.
+        fencing_token: Token of its lease, the newest one; attempts are ordered by it.
+        started_at: When it got the lease, by the store's clock.
+        ended_at: When it ended; for one that died, when its successor took over. None before that.
+        from_cursor: Where the job stood when it began; None is the beginning.
+        from_records: Records of the run that were processed then.
+        to_cursor: Where it left the job, or stands now.
+        to_records: Records of the run that were processed then.
+        outcome: `"running"` while its lease is alive; the status it left the job with; `"died"` if its lease ended and
+            it never said how it went.
+        error: Why it failed, as in `Job.error`.
+    """
+
+    job_id: str
+    run: int
+    attempt: int
+    owner: str
+    fencing_token: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    from_cursor: Cursor | None = None
+    from_records: int = 0
+    to_cursor: Cursor | None = None
+    to_records: int = 0
+    outcome: Outcome = "running"
+    error: str | None = None
+
+    @property
+    def host(self) -> str | None:
+        """The host it ran on; None if the owner is not named as the library does."""
+        named = _NAMED_OWNER.match(self.owner)
+        return None if named is None else named["host"]
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its process; None if the owner is not named as the library does."""
+        named = _NAMED_OWNER.match(self.owner)
+        return None if named is None else int(named["pid"])
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ import attrs
 from typing_extensions import TypeVar
 
 from resumable_sync._events import Event
-from resumable_sync._model import Batch, Checkpoint, Cursor, DeadLetter, Job, Lease, Page
+from resumable_sync._model import AttemptRecord, Batch, Checkpoint, Cursor, DeadLetter, Job, Lease, Page
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,6 +27,7 @@ __all__ = [
     "DescribingConnector",
     "IfMoved",
     "JobStore",
+    "LineageStore",
     "Observer",
     "PinnableConnector",
     "PreparingSink",
@@ -335,7 +336,7 @@ class JobStore(Protocol):
         ...
 
     def delete(self, job_id: str) -> None:
-        """Forget the job, its dead letters and its lease; an attempt at work loses its lease."""
+        """Forget the job, its dead letters, lineage and lease; an attempt at work loses its lease."""
         ...
 
 
@@ -408,4 +409,29 @@ class DeadLetterStore(TransactionalJobStore, Protocol):
 
     def purge_dead_letters(self, job_id: str, transaction: StoreTransaction) -> None:
         """Remove all letters of a job."""
+        ...
+
+
+@runtime_checkable
+class LineageStore(JobStore, Protocol):
+    """A store that also keeps who worked on a job, from where to where, and how each attempt ended.
+
+    Implementations must:
+
+    - show an attempt from its grant on, with how far it is at every moment, and at no cost of a statement per batch;
+    - end it with `release`: by the status it saved the job with, else as `interrupted`; a lease under which nothing was
+      saved, or the job only as `pending`, leaves nothing behind then;
+    - end one that gave nothing back when the next lease is granted: as `died`, unless it had said how it ended;
+    - keep the same owner that acquires again as the same attempt, under its new token;
+    - change nothing for a lease that is lost;
+    - keep at least the newest 100 attempts of a job, in bounded space, whatever runs there were;
+    - forget them with `delete`.
+    """
+
+    def attempts(self, job_id: str) -> Sequence[AttemptRecord]:
+        """Give the attempts of a job, the oldest first; none if there is no such job.
+
+        Raises:
+            StateCorruptError: If what is kept of them is damaged. (A sync does not look at it, and goes on.)
+        """
         ...

@@ -15,7 +15,7 @@ from resumable_sync._model import DeadLetter, Job, JobStatus
 from resumable_sync.stores import _schema
 from resumable_sync.stores.sql import SQLJobStore
 
-TABLES = {"resumable_sync_jobs", "resumable_sync_dead_letters", "resumable_sync_meta"}
+TABLES = {f"resumable_sync_{name}" for name in ("jobs", "dead_letters", "attempts", "meta")}
 
 STARTERS = 20
 # Twenty real processes, forked before there is a store, since importing SQLAlchemy twenty times takes half a minute.
@@ -76,6 +76,7 @@ def test_only_acquire_makes_tables(database_url: str, engine: Engine) -> None:
         assert store.load("job") is None
         assert list(store.jobs()) == []
         assert list(store.dead_letters("job")) == []
+        assert list(store.attempts("job")) == []
         store.request_stop("job")
         store.delete("job")
         assert names(engine) == set()
@@ -114,7 +115,7 @@ def test_two_prefixes_are_two_stores(database_url: str, engine: Engine) -> None:
         assert two.load("job") is None
         two.acquire("job", owner="two", ttl=60.0)
     assert names(engine) == {
-        f"{prefix}{name}" for prefix in ("one_", "two_") for name in ("jobs", "dead_letters", "meta")
+        table.replace("resumable_sync_", prefix) for prefix in ("one_", "two_") for table in TABLES
     }
 
 
@@ -141,6 +142,7 @@ def test_a_newer_database_is_refused(database_url: str, engine: Engine) -> None:
             lambda: store.request_stop("job"),
             lambda: store.delete("job"),
             lambda: store.dead_letters("job"),
+            lambda: store.attempts("job"),
         ):
             with pytest.raises(StoreError, match="upgrade resumable_sync"):
                 call()
@@ -178,51 +180,99 @@ def test_a_creation_that_died_half_way_is_finished(database_url: str, engine: En
         assert store.load("job") is not None
 
 
+def make_version_2(engine: Engine) -> None:
+    """Turn this version's tables into what version 2 had."""
+    run(engine, "DROP TABLE resumable_sync_attempts")
+    run(engine, "ALTER TABLE resumable_sync_jobs DROP COLUMN batch_size")
+    run(engine, "ALTER TABLE resumable_sync_jobs DROP COLUMN saved_token")
+    run(engine, "UPDATE resumable_sync_meta SET value = 2 WHERE name = 'schema_version'")
+
+
 def make_version_1(engine: Engine) -> None:
     """Turn this version's tables into what version 1 had."""
+    make_version_2(engine)
     run(engine, "DROP TABLE resumable_sync_dead_letters")
     run(engine, "ALTER TABLE resumable_sync_jobs DROP COLUMN stalled_attempts")
     run(engine, "UPDATE resumable_sync_meta SET value = 1 WHERE name = 'schema_version'")
     run(engine, "DELETE FROM resumable_sync_meta WHERE name <> 'schema_version'")
 
 
-@pytest.fixture
-def old(database_url: str, engine: Engine) -> Job:
+OLDER = {"version 1": make_version_1, "version 2": make_version_2}
+
+
+@pytest.fixture(params=list(OLDER))
+def old(database_url: str, engine: Engine, request: pytest.FixtureRequest) -> Job:
     with SQLJobStore(database_url) as store:
         job = Job(id="job", status=JobStatus.FAILED, run=3, cursor=["x"], processed_records=7, error="E: e")
         lease = store.acquire("job", owner="one", ttl=60.0)
         store.save(job, lease)
         store.release(lease)
-    make_version_1(engine)
+    OLDER[request.param](engine)
     return job
 
 
-@pytest.mark.parametrize("first", ["load", "acquire", "jobs", "delete"])
+def everything(engine: Engine) -> str:
+    """Give tables, columns and rows."""
+    inspector = inspect(engine)
+    with engine.connect() as connection:
+        rows = {name: connection.execute(text(f"SELECT * FROM {name}")).all() for name in sorted(names(engine))}
+    return repr([rows, {name: inspector.get_columns(name) for name in rows}])
+
+
+def test_looking_leaves_an_older_database_as_it_is(database_url: str, engine: Engine, old: Job) -> None:
+    before = everything(engine)
+    with SQLJobStore(database_url) as store:
+        assert store.load("job") == old
+        assert list(store.jobs()) == [old]
+        assert list(store.dead_letters("job")) == []
+        assert list(store.attempts("job")) == []
+        store.request_stop("job")
+    assert everything(engine) == before
+
+
+@pytest.mark.parametrize("first", ["acquire", "delete"])
 def test_an_older_database_is_migrated(database_url: str, engine: Engine, old: Job, first: str) -> None:
     with SQLJobStore(database_url) as store:
-        if first == "load":
-            assert store.load("job") == old
-        elif first == "acquire":
+        if first == "acquire":
             store.release(store.acquire("job", owner="two", ttl=60.0))
-        elif first == "jobs":
-            assert list(store.jobs()) == [old]
         else:
             store.delete("other")
         assert store.load("job") == old
         lease = store.acquire("job", owner="two", ttl=60.0)
         with store.transaction() as transaction:
             store.add_dead_letters([DeadLetter(job_id="job", run=3, record=1, error="e", key="k")], transaction)
-            transaction.save(Job(id="job", stalled_attempts=2), lease)
-        assert (store.load("job") or old).stalled_attempts == 2
-    columns = {column["name"] for column in inspect(engine).get_columns("resumable_sync_jobs")}
-    assert columns == set(_schema.tables("resumable_sync_").jobs.columns.keys())
+            transaction.save(Job(id="job", status=JobStatus.RUNNING, stalled_attempts=2, batch_size=9), lease)
+        job = store.load("job")
+        assert job is not None
+        assert (job.stalled_attempts, job.batch_size) == (2, 9)
+        store.release(lease)
+        assert [one.outcome for one in store.attempts("job")] == ["interrupted"]
+    tables = _schema.tables("resumable_sync_")
+    assert names(engine) == TABLES
+    for table in (tables.jobs, tables.attempts, tables.dead_letters):
+        assert {column["name"] for column in inspect(engine).get_columns(table.name)} == set(table.columns.keys())
 
 
-def test_a_migration_that_died_half_way_is_finished(database_url: str, engine: Engine, old: Job) -> None:
-    run(engine, "ALTER TABLE resumable_sync_jobs ADD COLUMN stalled_attempts BIGINT NOT NULL DEFAULT 0")
+HALF_WAY = [
+    "ALTER TABLE resumable_sync_jobs ADD COLUMN stalled_attempts BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE resumable_sync_jobs ADD COLUMN batch_size BIGINT",
+    "ALTER TABLE resumable_sync_jobs ADD COLUMN saved_token BIGINT",
+]
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_a_migration_that_died_half_way_is_finished(database_url: str, engine: Engine, done: int) -> None:
     with SQLJobStore(database_url) as store:
-        assert store.load("job") == old
+        store.release(store.acquire("job", owner="one", ttl=60.0))
+    make_version_1(engine)
+    for statement in HALF_WAY[:done]:
+        run(engine, statement)
+    with SQLJobStore(database_url) as store:
+        assert store.load("job") is not None
+        store.release(store.acquire("job", owner="two", ttl=60.0))
+        assert store.load("job") is not None
         assert list(store.dead_letters("job")) == []
+    assert names(engine) == TABLES
 
 
 def test_a_migration_that_fails_changes_nothing(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +280,7 @@ def test_a_migration_that_fails_changes_nothing(sqlite_url: str, monkeypatch: py
         store.release(store.acquire("job", owner="one", ttl=60.0))
     engine = create_engine(sqlite_url)
     make_version_1(engine)
+    before = everything(engine)
     migration = _schema.MIGRATIONS[1]
 
     def fail(connection: Any, tables: Any) -> None:
@@ -238,11 +289,11 @@ def test_a_migration_that_fails_changes_nothing(sqlite_url: str, monkeypatch: py
 
     monkeypatch.setitem(_schema.MIGRATIONS, 1, fail)
     with SQLJobStore(sqlite_url) as store, pytest.raises(StoreError):
-        store.load("job")
-    assert names(engine) == TABLES - {"resumable_sync_dead_letters"}
+        store.acquire("job", owner="two", ttl=60.0)
+    assert everything(engine) == before
     monkeypatch.undo()
     with SQLJobStore(sqlite_url) as store:
-        assert store.load("job") is not None
+        store.acquire("job", owner="two", ttl=60.0)
     engine.dispose()
 
 
@@ -265,6 +316,8 @@ def test_a_role_that_may_not_create_tables_on_postgresql(postgres_url: str) -> N
                 run(admin, statement)
             run(admin, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
             check_works(store)
+        make_version_2(admin)
+        check_migration_is_asked_for(url, postgres_url)
     finally:
         run(admin, f"DROP OWNED BY {role}")
         run(admin, f"DROP ROLE {role}")
@@ -284,9 +337,22 @@ def test_a_role_that_may_not_create_tables_on_mariadb(mariadb_url: str) -> None:
             for statement in ddl_of(caught.value):
                 run(admin, statement)
             check_works(store)
+        make_version_2(admin)
+        check_migration_is_asked_for(url, mariadb_url)
     finally:
         run(admin, "DROP USER clerk")
         admin.dispose()
+
+
+def check_migration_is_asked_for(url: str, owners_url: str) -> None:
+    with SQLJobStore(url) as store, SQLJobStore(owners_url) as owners:
+        assert store.load("job") is None
+        with pytest.raises(
+            StoreError, match=r"version 2 .* SELECT, INSERT, UPDATE and DELETE on resumable_sync_attempts"
+        ):
+            store.acquire("job", owner="one", ttl=60.0)
+        owners.release(owners.acquire("job", owner="owner", ttl=60.0))
+        owners.delete("job")
 
 
 def check_works(store: SQLJobStore) -> None:
@@ -296,6 +362,7 @@ def check_works(store: SQLJobStore) -> None:
         transaction.save(Job(id="job", processed_records=1), lease)
     store.release(store.renew(lease, 60.0))
     assert len(list(store.dead_letters("job"))) == 1
+    assert list(store.attempts("job")) == []
     store.delete("job")
     assert store.load("job") is None
 

@@ -11,10 +11,13 @@ import attrs
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError
 from resumable_sync._model import Lease
 
-__all__ = ["LATER_ATTEMPT", "LeaseBook", "check_owner", "check_ttl", "microseconds"]
+__all__ = ["KEPT_ATTEMPTS", "LATER_ATTEMPT", "LeaseBook", "check_owner", "check_ttl", "microseconds"]
 
 LATER_ATTEMPT = "an attempt that came later"
 """Owner named in a `JobHeldError` where `replacing` failed on a job that nobody holds now."""
+
+KEPT_ATTEMPTS = 100
+"""How many attempts of a job the stores keep, the newest."""
 
 MAX_OWNER_LENGTH = 255
 MAX_TTL = 1_000_000_000

@@ -2,20 +2,30 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from sqlalchemy import RowMapping
 
 from resumable_sync._cursor import decode_cursor, decode_value, encode_cursor, encode_value
 from resumable_sync._errors import ConfigurationError, CursorError, StateCorruptError
-from resumable_sync._model import DeadLetter, Job, JobStatus, Lease
+from resumable_sync._model import AttemptRecord, DeadLetter, Job, JobStatus, Lease, Outcome
 from resumable_sync.stores._leases import microseconds
 
-__all__ = ["JOB_COLUMNS", "is_token", "job_from_row", "letter_from_row", "row_of_job", "row_of_letter", "time_of"]
+__all__ = [
+    "JOB_COLUMNS",
+    "attempt_from_row",
+    "is_token",
+    "job_from_row",
+    "letter_from_row",
+    "row_of_job",
+    "row_of_letter",
+    "time_of",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
+_ATTEMPT_COUNTS = ("run", "attempt", "fencing_token", "from_records", "to_records")
 _TIMES = ("created_at", "started_at", "updated_at", "finished_at")
 # The clock would have to show the year 9999 to grant a greater one.
 _MAX_TOKEN = 253_402_300_800_000_000
@@ -34,6 +44,7 @@ JOB_COLUMNS = (
     "dead_letters",
     "fingerprint",
     "stalled_attempts",
+    "batch_size",
     "error",
     *_TIMES,
 )
@@ -54,6 +65,7 @@ def row_of_job(job: Job) -> dict[str, Any]:
         "dead_letters": job.dead_letters,
         "fingerprint": _stored_text(job.fingerprint),
         "stalled_attempts": job.stalled_attempts,
+        "batch_size": job.batch_size,
         "error": _stored_text(job.error),
         "created_at": _stored_time(job.created_at),
         "started_at": _stored_time(job.started_at),
@@ -66,7 +78,7 @@ def job_from_row(row: RowMapping, now: int) -> Job:
     """Give the job of a row.
 
     Args:
-        row: All columns by name.
+        row: All columns by name; of tables of an older version those that there are.
         now: The database's clock when it was read, in microseconds since 1970.
 
     Raises:
@@ -75,7 +87,7 @@ def job_from_row(row: RowMapping, now: int) -> Job:
     job_id = row["id"]
     if type(job_id) is not str:
         raise StateCorruptError(None, "id", "is not text")
-    fields: dict[str, Any] = {field: _count(job_id, field, row[field]) for field in _COUNTS}
+    fields: dict[str, Any] = {field: _count(job_id, field, row[field]) for field in _COUNTS if field in row}
     fields |= {field: _time(job_id, field, row[field]) for field in _TIMES}
     return Job(
         id=job_id,
@@ -84,6 +96,7 @@ def job_from_row(row: RowMapping, now: int) -> Job:
         cursor=_cursor(job_id, row["cursor"]),
         total_records=None if row["total_records"] is None else _count(job_id, "total_records", row["total_records"]),
         fingerprint=_text(job_id, "fingerprint", row["fingerprint"]),
+        batch_size=_batch_size(job_id, row.get("batch_size")),
         error=_text(job_id, "error", row["error"]),
         lease=_lease(job_id, row, now),
         **fields,
@@ -135,6 +148,33 @@ def letter_from_row(row: RowMapping) -> DeadLetter:
         cursor=_cursor(job_id, row["cursor"]),
         key=row["key"],
         created_at=_time(job_id, "created_at", row["created_at"]),
+    )
+
+
+def attempt_from_row(row: RowMapping) -> AttemptRecord:
+    """Give the attempt of a row.
+
+    Raises:
+        StateCorruptError: If a column holds what the library cannot have written.
+    """
+    job_id, owner, outcome = row["job_id"], row["owner"], row["outcome"]
+    if type(owner) is not str:
+        raise StateCorruptError(job_id, "owner", "is not text")
+    if outcome not in get_args(Outcome):
+        raise StateCorruptError(job_id, "outcome", f"is none of {', '.join(get_args(Outcome))}")
+    started_at = _time(job_id, "started_at", row["started_at"])
+    if started_at is None:
+        raise StateCorruptError(job_id, "started_at", "is missing")
+    return AttemptRecord(
+        job_id=job_id,
+        owner=owner,
+        outcome=outcome,
+        started_at=started_at,
+        ended_at=_time(job_id, "ended_at", row["ended_at"]),
+        error=_text(job_id, "error", row["error"]),
+        from_cursor=_cursor(job_id, row["from_cursor"], "from_cursor"),
+        to_cursor=_cursor(job_id, row["to_cursor"], "to_cursor"),
+        **{field: _count(job_id, field, row[field]) for field in _ATTEMPT_COUNTS},
     )
 
 
@@ -204,19 +244,30 @@ def _run_id(job_id: str, value: Any) -> str | None:
     return str(UUID(value))
 
 
-def _cursor(job_id: str, value: Any) -> Any:
+def _cursor(job_id: str, value: Any, field: str = "cursor") -> Any:
     if value is None:
         return None
-    cursor = decode_cursor(value, job_id=job_id)
+    cursor = decode_cursor(value, job_id=job_id, field=field)
     if cursor is None:
-        raise StateCorruptError(job_id, "cursor", "holds None, which the library stores as NULL")
+        raise StateCorruptError(job_id, field, "holds None, which the library stores as NULL")
     return cursor
+
+
+def _batch_size(job_id: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    size = _count(job_id, "batch_size", value)
+    if size == 0:
+        raise StateCorruptError(job_id, "batch_size", "is 0")
+    return size
 
 
 def _lease(job_id: str, row: RowMapping, now: int) -> Lease | None:
     token = _count(job_id, "fencing_token", row["fencing_token"])
     if not is_token(token):
         raise StateCorruptError(job_id, "fencing_token", "is greater than any clock's time")
+    if row.get("saved_token") is not None and not is_token(row["saved_token"]):
+        raise StateCorruptError(job_id, "saved_token", "is no fencing token")
     stop_requested = row["stop_requested"]
     if stop_requested not in (0, 1) or type(stop_requested) is not int:
         raise StateCorruptError(job_id, "stop_requested", "is neither 0 nor 1")

@@ -33,10 +33,31 @@ from typing_extensions import override
 from resumable_sync._database import begin_write, is_mysql
 from resumable_sync._errors import StoreError
 
-__all__ = ["SCHEMA_VERSION", "Clock", "Greatest", "Tables", "create", "ddl", "migrate", "stored_version", "tables"]
+__all__ = [
+    "ATTEMPTS_SINCE",
+    "DEAD_LETTERS_SINCE",
+    "JOB_COLUMN_SINCE",
+    "SCHEMA_VERSION",
+    "Clock",
+    "Greatest",
+    "Tables",
+    "create",
+    "ddl",
+    "migrate",
+    "stored_version",
+    "tables",
+]
 
-SCHEMA_VERSION = 2
-"""Version 1 had no dead letters, did not count stalled attempts, and forgot the tokens of deleted jobs."""
+SCHEMA_VERSION = 3
+"""Version 1 had no dead letters, did not count stalled attempts, and forgot the tokens of deleted jobs.
+
+Version 2 had no lineage, and forgot the batch size that was learned.
+"""
+
+DEAD_LETTERS_SINCE = 2
+ATTEMPTS_SINCE = 3
+JOB_COLUMN_SINCE = {"stalled_attempts": 2, "batch_size": 3, "saved_token": 3}
+"""The version that a column of the jobs came with; the others were there from the beginning."""
 
 LOCK_SECONDS = 10
 
@@ -120,6 +141,7 @@ class Tables:
     meta: Table
     jobs: Table
     dead_letters: Table
+    attempts: Table
 
 
 @lru_cache
@@ -156,7 +178,8 @@ def tables(prefix: str) -> Tables:
         sqlite_autoincrement=True,
         **options,
     )
-    return Tables(meta, Table(f"{prefix}jobs", metadata, *_job_columns(), **options), dead_letters)
+    jobs = Table(f"{prefix}jobs", metadata, *_job_columns(), **options)
+    return Tables(meta, jobs, dead_letters, Table(f"{prefix}attempts", metadata, *_attempt_columns(), **options))
 
 
 def _job_columns() -> list[Column[Any]]:
@@ -172,7 +195,8 @@ def _job_columns() -> list[Column[Any]]:
         Column("total_records", BigInteger),
         Column("dead_letters", BigInteger, nullable=False),
         Column("fingerprint", _long_text(MEDIUMTEXT)),
-        _stalled_attempts(),
+        Column("stalled_attempts", BigInteger, nullable=False, server_default="0"),
+        Column("batch_size", BigInteger),
         Column("error", _long_text(MEDIUMTEXT)),
         Column("created_at", BigInteger),
         Column("started_at", BigInteger),
@@ -183,11 +207,28 @@ def _job_columns() -> list[Column[Any]]:
         Column("lease_expires_at", BigInteger),
         Column("lease_ttl", BigInteger),
         Column("stop_requested", SmallInteger, nullable=False),
+        # The token that the job was last saved under: whether its newest lease was put to use.
+        Column("saved_token", BigInteger),
     ]
 
 
-def _stalled_attempts() -> Column[int]:
-    return Column("stalled_attempts", BigInteger, nullable=False, server_default="0")
+def _attempt_columns() -> list[Column[Any]]:
+    # What is empty in the row of an attempt that has not ended stands in the row of its job.
+    return [
+        Column("job_id", Identifier, primary_key=True),
+        Column("fencing_token", BigInteger, primary_key=True, autoincrement=False),
+        Column("owner", Identifier, nullable=False),
+        Column("from_cursor", _long_text(MEDIUMTEXT)),
+        Column("from_records", BigInteger, nullable=False),
+        Column("to_cursor", _long_text(MEDIUMTEXT)),
+        Column("to_records", BigInteger),
+        Column("error", _long_text(MEDIUMTEXT)),
+        Column("started_at", BigInteger, nullable=False),
+        Column("ended_at", BigInteger),
+        Column("outcome", String(16)),
+        Column("run", BigInteger, nullable=False),
+        Column("attempt", BigInteger, nullable=False),
+    ]
 
 
 def ddl(names: Tables, dialect: Dialect) -> list[str]:
@@ -199,6 +240,7 @@ def ddl(names: Tables, dialect: Dialect) -> list[str]:
     elements: list[DDLElement] = [
         CreateTable(names.jobs, if_not_exists=True),
         CreateTable(names.dead_letters, if_not_exists=True),
+        CreateTable(names.attempts, if_not_exists=True),
         *(CreateIndex(index, if_not_exists=True) for index in indexes),
         CreateTable(names.meta, if_not_exists=True),
     ]
@@ -277,19 +319,20 @@ def migrate(connection: Connection, names: Tables) -> None:
         connection.commit()
 
 
-def _from_version_1(connection: Connection, names: Tables) -> None:
+def _add_what_is_missing(connection: Connection, names: Tables) -> None:
     # Each step looks first, since on MariaDB a death may have left the one done and not the other.
     dialect = connection.dialect
-    columns = {column["name"] for column in inspect(connection).get_columns(names.jobs.name)}
-    if "stalled_attempts" not in columns:
-        column = names.jobs.c.stalled_attempts
-        definition = dialect.ddl_compiler(dialect, CreateTable(names.jobs)).get_column_specification(column)
-        connection.exec_driver_sql(f"ALTER TABLE {names.jobs.name} ADD COLUMN {definition}")
+    compiler = dialect.ddl_compiler(dialect, CreateTable(names.jobs))
+    there = {column["name"] for column in inspect(connection).get_columns(names.jobs.name)}
+    for name in JOB_COLUMN_SINCE:
+        if name not in there:
+            definition = compiler.get_column_specification(names.jobs.c[name])
+            connection.exec_driver_sql(f"ALTER TABLE {names.jobs.name} ADD COLUMN {definition}")
     for statement in ddl(names, dialect):
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: dict[int, Callable[[Connection, Tables], None]] = {1: _from_version_1}
+MIGRATIONS: dict[int, Callable[[Connection, Tables], None]] = {1: _add_what_is_missing, 2: _add_what_is_missing}
 """How to get from a version to the next one; each may be run again after a death in its middle."""
 
 

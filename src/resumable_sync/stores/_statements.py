@@ -22,9 +22,9 @@ from resumable_sync._database import is_mysql
 from resumable_sync._model import JobStatus
 from resumable_sync.stores._prepared import Prepared
 from resumable_sync.stores._rows import JOB_COLUMNS
-from resumable_sync.stores._schema import Clock, Greatest, Identifier, Tables
+from resumable_sync.stores._schema import JOB_COLUMN_SINCE, SCHEMA_VERSION, Clock, Greatest, Identifier, Tables
 
-__all__ = ["Statements"]
+__all__ = ["Statements", "insert_if_missing"]
 
 # Once the job is saved, the transaction holds its row, which a successor waits for: it may then be idle for as long as
 # the lease lasts, but not longer. That it is set here costs no round trip.
@@ -39,11 +39,16 @@ class Statements:
 
     Parameters are named `b_id`, `b_token`, `b_owner`, `b_ttl` (microseconds), and after the columns of a row.
 
+    Args:
+        tables: The tables.
+        dialect: What they are in.
+        version: Which version of them; of an older one `load` and `jobs` may be used, and nothing else.
+
     Attributes:
         extended: Asks what `save` and `renew` made of the lease; None where they tell it themselves.
     """
 
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, version: int = SCHEMA_VERSION) -> None:
         jobs, meta = tables.jobs, tables.meta
         columns, clock = jobs.c, Clock()
         job_id = bindparam("b_id", type_=Identifier())
@@ -55,10 +60,12 @@ class Statements:
         free = or_(columns.lease_owner.is_(None), columns.lease_owner == owner, columns.lease_expires_at <= clock)
         lease = columns.fencing_token, columns.lease_owner, columns.lease_expires_at, columns.stop_requested
 
-        self.jobs = select(jobs, clock.label("now")).order_by(columns.id)
-        self.load = select(jobs, clock.label("now")).where(this)
+        there = (column for column in columns if JOB_COLUMN_SINCE.get(column.name, 1) <= version)
+        every = select(*there, clock.label("now"))
+        self.jobs = every.order_by(columns.id)
+        self.load = every.where(this)
         self.lease = select(*lease).where(this)
-        self.create = _insert_if_missing(jobs, dialect).values(**_new_job(clock))
+        self.create = insert_if_missing(jobs, dialect).values(**_new_job(clock))
         grant = update(jobs).values(
             fencing_token=Greatest(columns.fencing_token + 1, clock, func.coalesce(newest_deleted, 0) + 1),
             lease_owner=owner,
@@ -70,7 +77,7 @@ class Statements:
         self.replace = grant.where(this, newest)
         # A released lease has no ttl: what its owner still sends is refused.
         held = update(jobs).where(this, newest, columns.lease_ttl.is_not(None))
-        save: Any = held.values(lease_expires_at=clock + columns.lease_ttl)
+        save: Any = held.values(lease_expires_at=clock + columns.lease_ttl, saved_token=columns.fencing_token)
         renew: Any = held.values(lease_expires_at=clock + ttl, lease_ttl=ttl)
         extended = columns.lease_expires_at, columns.stop_requested
         self.extended: Prepared | None = None
@@ -105,7 +112,8 @@ class Statements:
         self.purge_letters = delete(letters).where(this)
 
 
-def _insert_if_missing(table: Table, dialect: Dialect) -> Insert:
+def insert_if_missing(table: Table, dialect: Dialect) -> Insert:
+    """Give an INSERT that leaves a row of the same key as it is."""
     if is_mysql(dialect):
         return insert(table).prefix_with("IGNORE")
     if dialect.name == "postgresql":

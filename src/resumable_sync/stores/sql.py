@@ -3,8 +3,8 @@
 import os
 import re
 import weakref
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,13 +14,14 @@ from typing_extensions import override
 
 from resumable_sync._database import database_identity, make_engine, scrub, shown_url, sqlite_path, use_wal
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, StoreError, describe_error
-from resumable_sync._model import DeadLetter, Job, Lease
-from resumable_sync._protocols import DeadLetterStore, StoreTransaction
+from resumable_sync._model import AttemptRecord, DeadLetter, Job, Lease
+from resumable_sync._protocols import DeadLetterStore, LineageStore, StoreTransaction
 from resumable_sync._validate import check_job_id
 from resumable_sync.stores import _schema
 from resumable_sync.stores._connections import Connections, Translated
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT, check_owner, check_ttl
+from resumable_sync.stores._lineage import Lineage
 from resumable_sync.stores._prepared import Prepared
 from resumable_sync.stores._rows import is_token, job_from_row, letter_from_row, row_of_job, row_of_letter, time_of
 from resumable_sync.stores._statements import Statements
@@ -36,11 +37,12 @@ MAX_RACES = 5
 """How often the job may be deleted between its creation and its grant before `acquire` gives up."""
 
 
-class SQLJobStore(DeadLetterStore):
+class SQLJobStore(DeadLetterStore, LineageStore):
     """Keep jobs in a database, and let sinks write in the transaction that moves the checkpoint.
 
-    The store makes its tables (`resumable_sync_jobs`, `..._dead_letters`, `..._meta`) when the first job is acquired,
-    and touches no others. A checkpoint is one UPDATE and one COMMIT (on MariaDB and MySQL also a SELECT of one row):
+    The store makes its tables (`resumable_sync_jobs`, `..._dead_letters`, `..._attempts`, `..._meta`) when the first
+    job is acquired, and touches no others; it brings older ones up to date when a job is acquired or deleted. A
+    checkpoint is one UPDATE and one COMMIT (on MariaDB and MySQL also a SELECT of one row):
 
         UPDATE resumable_sync_jobs SET status = ?, cursor = ?, ..., lease_expires_at = <clock> + lease_ttl
         WHERE id = ? AND fencing_token = ? AND lease_ttl IS NOT NULL RETURNING lease_expires_at, stop_requested
@@ -85,6 +87,7 @@ class SQLJobStore(DeadLetterStore):
         self._owned = owned
         self._tables = _schema.tables(prefix)
         self._statements = Statements(self._tables, engine.dialect)
+        self._lineage = Lineage(self._tables, engine.dialect)
         self._identity = database_identity(engine)
         self._connections = Connections(engine, owned=owned)
         self._ready = False
@@ -130,19 +133,21 @@ class SQLJobStore(DeadLetterStore):
     def load(self, job_id: str) -> Job | None:
         check_job_id(job_id)
         with Translated("loading", job_id):
-            if not self._exists():
+            statements = self._reading()
+            if statements is None:
                 return None
             with self._connections.read() as connection:
-                row = connection.execute(self._statements.load, {"b_id": job_id}).mappings().one_or_none()
+                row = connection.execute(statements.load, {"b_id": job_id}).mappings().one_or_none()
             return None if row is None else job_from_row(row, row["now"])
 
     @override
     def jobs(self) -> Iterable[Job]:
         with Translated("listing the jobs"):
-            if not self._exists():
+            statements = self._reading()
+            if statements is None:
                 return []
             with self._connections.read() as connection:
-                rows = connection.execute(self._statements.jobs).mappings().all()
+                rows = connection.execute(statements.jobs).mappings().all()
             return [job_from_row(row, row["now"]) for row in rows]
 
     @override
@@ -190,6 +195,7 @@ class SQLJobStore(DeadLetterStore):
                 expires_at = newest.lease_expires_at
                 until = None if expires_at is None else time_of(expires_at)
                 raise JobHeldError(newest.lease_owner or LATER_ATTEMPT, until, job_id)
+            self._lineage.granted(connection, job_id, newest.lease_owner, newest.fencing_token)
             return Lease(
                 job_id=job_id,
                 owner=newest.lease_owner,
@@ -214,6 +220,8 @@ class SQLJobStore(DeadLetterStore):
         try:
             with Translated("releasing", lease.job_id), self._connections.write() as connection:
                 released = connection.execute(self._statements.release, parameters).rowcount
+                if released:
+                    self._lineage.given_back(connection, lease)
         finally:
             self._connections.give_back()
         if not released:
@@ -223,7 +231,7 @@ class SQLJobStore(DeadLetterStore):
     def request_stop(self, job_id: str) -> None:
         check_job_id(job_id)
         with Translated("stopping", job_id):
-            if self._exists():
+            if self._version() is not None:
                 with self._connections.write() as connection:
                     connection.execute(self._statements.request_stop, {"b_id": job_id})
 
@@ -240,6 +248,7 @@ class SQLJobStore(DeadLetterStore):
                 if is_token(token):
                     connection.execute(statements.note_deleted, {"b_token": token})
                 connection.execute(statements.purge_letters, parameters)
+                self._lineage.forget(connection, job_id)
                 connection.execute(statements.delete, parameters)
 
     @override
@@ -272,7 +281,7 @@ class SQLJobStore(DeadLetterStore):
     def dead_letters(self, job_id: str) -> Iterable[DeadLetter]:
         check_job_id(job_id)
         with Translated("reading the dead letters of", job_id):
-            if not self._exists():
+            if (self._version() or 0) < _schema.DEAD_LETTERS_SINCE:
                 return []
             with self._connections.read() as connection:
                 rows = connection.execute(self._statements.letters, {"b_id": job_id}).mappings().all()
@@ -288,6 +297,15 @@ class SQLJobStore(DeadLetterStore):
     def purge_dead_letters(self, job_id: str, transaction: StoreTransaction) -> None:
         with Translated("removing the dead letters of", job_id):
             transaction.connection.execute(self._statements.purge_letters, {"b_id": job_id})
+
+    @override
+    def attempts(self, job_id: str) -> Sequence[AttemptRecord]:
+        check_job_id(job_id)
+        with Translated("reading the lineage of", job_id):
+            if (self._version() or 0) < _schema.ATTEMPTS_SINCE:
+                return []
+            with self._connections.read() as connection:
+                return self._lineage.read(connection, job_id)
 
     def _save(self, connection: Connection, job: Job, lease: Lease) -> Lease:
         if job.id != lease.job_id:
@@ -317,36 +335,66 @@ class SQLJobStore(DeadLetterStore):
             stop_requested=bool(row[1]),
         )
 
-    def _exists(self) -> bool:
-        """Whether the tables are there; brings older ones up to date."""
+    def _version(self) -> int | None:
+        """Give the version of the tables; None if there are none. Changes nothing."""
         if self._ready:
-            return True
+            return _schema.SCHEMA_VERSION
         if self._path is not None and not self._path.exists():
-            return False  # connecting would make the file
+            return None  # connecting would make the file
         with self._connections.read() as connection:
             version = _schema.stored_version(connection, self._tables)
-        if version is None:
-            return False
-        if version < _schema.SCHEMA_VERSION:
-            with self._connections.plain() as connection:
-                _schema.migrate(connection, self._tables)
+        self._ready = version == _schema.SCHEMA_VERSION
+        return version
+
+    def _reading(self) -> Statements | None:
+        """Give the statements to read jobs with; None if there are no tables."""
+        version = self._version()
+        if version is None or version == _schema.SCHEMA_VERSION:
+            return None if version is None else self._statements
+        return Statements(self._tables, self._connections.engine.dialect, version)
+
+    def _exists(self) -> bool:
+        """Whether the tables are there; brings older ones up to date."""
+        version = self._version()
+        if version is None or version == _schema.SCHEMA_VERSION:
+            return version is not None
+        with (
+            self._connections.plain() as connection,
+            self._permitted(
+                f"are of version {version} and must be brought to version {_schema.SCHEMA_VERSION}",
+                "run any sync once with a role that may, such as the owner of the tables, then grant SELECT, INSERT, "
+                f"UPDATE and DELETE on {self._tables.attempts.name}",
+            ),
+        ):
+            _schema.migrate(connection, self._tables)
         self._ready = True
         return True
 
     def _create(self) -> None:
         with self._connections.plain() as connection:
             use_wal(connection)
-            try:
+            with self._permitted(
+                "do not exist",
+                f"have a role run this that may, then grant SELECT, INSERT, UPDATE and DELETE:\n{self.ddl()}",
+            ):
                 _schema.create(connection, self._tables)
-            except DBAPIError as error:
-                if not _may_not_create(error):
-                    raise
-                msg = (
-                    f"the job store's tables do not exist, and its role may not make them ({describe_error(error)}); "
-                    f"have a role run this that may, then grant SELECT, INSERT, UPDATE and DELETE:\n{self.ddl()}"
-                )
-                raise StoreError(msg) from scrub(error)
         self._ready = True
+
+    @contextmanager
+    def _permitted(self, state: str, remedy: str) -> Iterator[None]:
+        """Say what to do where the role may not make or change tables.
+
+        Raises:
+            DBAPIError: If something else is wrong.
+            StoreError: If it may not.
+        """
+        try:
+            yield
+        except DBAPIError as error:
+            if not _may_not_create(error):
+                raise
+            msg = f"the job store's tables {state}, and its role may not do that ({describe_error(error)}); {remedy}"
+            raise StoreError(msg) from scrub(error)
 
 
 def _microseconds(seconds: float) -> int:

@@ -101,6 +101,7 @@ def full_job(job_id: str, **changes: Any) -> Job:
         dead_letters=_MOST - 3,
         fingerprint='{"key":"a\'%1"}',
         stalled_attempts=2**31 - 2,
+        batch_size=10_000_000,
         error="ValueError: " + "é\U0001f600" * 994,
         created_at=moment,
         started_at=moment + timedelta(microseconds=1),

@@ -2,16 +2,17 @@
 
 from resumable_sync.testing._store_jobs import StoredJobs
 from resumable_sync.testing._store_leases import StoredLeases
+from resumable_sync.testing._store_lineage import StoredLineage
 from resumable_sync.testing._store_transactions import StoredTogether
 
 __all__ = ["JobStoreSuite", "SingleWorkerSuite"]
 
 
-class JobStoreSuite(StoredJobs, StoredLeases, StoredTogether):
-    """Every "must" of `JobStore`, `TransactionalJobStore` and `DeadLetterStore`, as tests.
+class JobStoreSuite(StoredJobs, StoredLeases, StoredTogether, StoredLineage):
+    """Every "must" of `JobStore`, `TransactionalJobStore`, `DeadLetterStore` and `LineageStore`, as tests.
 
     Subclass it in a test module under a name that starts with `Test`, and override the fixture `store`. What a store
-    does not offer (transactions, dead letters) is skipped, with the reason.
+    does not offer (transactions, dead letters, lineage) is skipped, with the reason.
 
         from resumable_sync.testing import JobStoreSuite
 

@@ -1,0 +1,146 @@
+"""The lineage of attempts in a SQL database, written in the transactions that grant leases and give them back.
+
+No checkpoint costs a statement more: how far an attempt is, and how it ended, stands in the row of its job until its
+lease is given back or the next one is granted, which copies it. All of that is worked out by the database, so that a
+damaged row cannot stop a sync.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from resumable_sync._model import AttemptRecord, JobStatus, Lease
+from resumable_sync.stores._leases import KEPT_ATTEMPTS
+from resumable_sync.stores._rows import attempt_from_row
+from resumable_sync.stores._schema import Clock, Identifier, Tables
+from resumable_sync.stores._statements import insert_if_missing
+
+__all__ = ["Lineage"]
+
+_AT_WORK = (JobStatus.PENDING, JobStatus.RUNNING)
+_ENDED = [status.value for status in JobStatus if status not in _AT_WORK]
+
+
+class Lineage:
+    """The attempts of one store. Whoever writes has locked the row of the job before.
+
+    Parameters are named as those of `Statements`.
+    """
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._tables = tables
+        attempts, jobs, clock = tables.attempts, tables.jobs, Clock()
+        one, job = attempts.c, jobs.c
+        job_id = bindparam("b_id", type_=Identifier())
+        token = bindparam("b_token", type_=BigInteger())
+        owner = bindparam("b_owner", type_=Identifier())
+        this, unended = one.job_id == job_id, one.outcome.is_(None)
+
+        used = and_(one.fencing_token == job.saved_token, job.status != JobStatus.PENDING.value)
+        # A replay of dead letters leaves the number and mostly the status as they were: they do not say that it ended.
+        moved = or_(one.run != job.run, one.attempt != job.attempt, job.status == JobStatus.COMPLETED.value)
+        said = and_(used, job.status.in_(_ENDED), moved)
+        error = case((said, job.error), else_=null())
+
+        self._go_on = update(attempts).where(this, unended, one.owner == owner).values(fencing_token=token)
+        self._died = self._end(
+            outcome=case((said, job.status), else_="died"),
+            error=error,
+            ended_at=case((said, func.coalesce(job.finished_at, clock)), else_=clock),
+        ).where(this, unended)
+        self._gave_back = self._end(
+            outcome=case((job.status.in_(_ENDED), job.status), else_="interrupted"), error=job.error, ended_at=clock
+        ).where(this, unended, one.fencing_token == token)
+        in_use = exists().where(job.id == one.job_id, used)
+        self._drop_unused = delete(attempts).where(this, unended, one.fencing_token == token, ~in_use)
+        begun = {
+            "job_id": job.id,
+            "fencing_token": job.fencing_token,
+            "owner": job.lease_owner,
+            "from_cursor": job.cursor,
+            "from_records": job.processed_records,
+            "started_at": clock,
+            "run": job.run,
+            "attempt": job.attempt,
+        }
+        source = select(*begun.values()).where(job.id == job_id)
+        self._begin = insert_if_missing(attempts, dialect).from_select(list(begun), source)
+        newest = select(one.fencing_token).where(this).order_by(one.fencing_token.desc())
+        # A derived table, since MySQL does not delete from a table what it selects from it.
+        last = newest.limit(1).offset(KEPT_ATTEMPTS - 1).subquery("last_kept")
+        self._trim = delete(attempts).where(this, one.fencing_token < select(last.c.fencing_token).scalar_subquery())
+        self._forget = delete(attempts).where(this)
+
+        alive = and_(job.lease_owner.is_not(None), job.lease_expires_at > clock)
+        now = self._state(
+            outcome=case((said, job.status), (alive, "running"), else_="died"),
+            error=error,
+            ended_at=case((said, job.finished_at), else_=null()),
+        )
+        shown = [case((unended, now[c.name]), else_=c).label(c.name) if c.name in now else c for c in one]
+        # Without a job that it belongs to, an attempt that did not end got nowhere, as far as anybody knows.
+        held = attempts.outerjoin(jobs, and_(job.id == one.job_id, job.fencing_token == one.fencing_token))
+        self._read = select(*shown).select_from(held).where(this).order_by(one.fencing_token)
+
+    def granted(self, connection: Connection, job_id: str, owner: str, token: int) -> None:
+        """Begin an attempt, and end the one before that gave nothing back; or go on with one under a new token."""
+        parameters = {"b_id": job_id, "b_owner": owner, "b_token": token}
+        if connection.execute(self._go_on, parameters).rowcount:
+            return
+        for statement in (self._died, self._begin, self._trim):
+            connection.execute(statement, parameters)
+
+    def given_back(self, connection: Connection, lease: Lease) -> None:
+        """End the attempt of a lease that was just released, or drop it if it did nothing."""
+        parameters = {"b_id": lease.job_id, "b_token": lease.fencing_token}
+        for statement in (self._drop_unused, self._gave_back):
+            connection.execute(statement, parameters)
+
+    def forget(self, connection: Connection, job_id: str) -> None:
+        """Remove all attempts of a job."""
+        connection.execute(self._forget, {"b_id": job_id})
+
+    def read(self, connection: Connection, job_id: str) -> list[AttemptRecord]:
+        """Give the attempts of a job, the oldest first."""
+        return [attempt_from_row(row) for row in connection.execute(self._read, {"b_id": job_id}).mappings()]
+
+    def _state(self, **end: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
+        """Give what the row of the job says about the newest attempt, by column of the attempts.
+
+        Run and attempt come last: MySQL sets one column after the other, and then no longer knows what they were.
+        """
+        one, job = self._tables.attempts.c, self._tables.jobs.c
+        begun = one.run != job.run
+        return {
+            "from_cursor": case((begun, null()), else_=one.from_cursor),
+            "from_records": case((begun, 0), else_=one.from_records),
+            "to_cursor": case((job.id.is_(None), one.from_cursor), else_=job.cursor),
+            "to_records": func.coalesce(job.processed_records, one.from_records),
+            **end,
+            "run": func.coalesce(job.run, one.run),
+            "attempt": func.coalesce(job.attempt, one.attempt),
+        }
+
+    def _end(self, **end: ColumnElement[Any]) -> Update:
+        attempts, jobs = self._tables.attempts, self._tables.jobs
+        values = [
+            (attempts.c[name], select(value).where(jobs.c.id == attempts.c.job_id).scalar_subquery())
+            for name, value in self._state(**end).items()
+        ]
+        return update(attempts).ordered_values(*values)
