@@ -101,6 +101,7 @@ class Attempt:
         with self.engine.connect() as connection:
             if self.engine.dialect.name != "sqlite":
                 connection.execution_options(isolation_level="READ COMMITTED")
+                connection.begin()
             try:
                 begin_write(connection)
                 work(connection)
