@@ -51,6 +51,7 @@ class Program:
         target: URL of the database that gets the table `target`.
         sink: `"store"` writes in the store's transaction, `"own"` keeps its checkpoint beside the rows, `"plain"` is a
             callable.
+        mode: Mode of the `SQLSink`.
         rows: How many rows the source has.
         options: Arguments of `run_full_sync`.
         faults: What happens to the store, the connector and the sink of this process.
@@ -60,6 +61,7 @@ class Program:
     store: str
     target: str
     sink: str = "store"
+    mode: Any = "append"
     rows: int = 20
     options: dict[str, Any] = attrs.field(factory=lambda: {"batch_size": 6})
     faults: Sequence[Fault] = ()
@@ -67,8 +69,8 @@ class Program:
     def make(self) -> SyncParts:
         """Give the parts; in each process anew."""
         sinks: dict[str, Callable[[], Any]] = {
-            "store": partial(SQLSink, "target", mode="append"),
-            "own": partial(SQLSink, "target", mode="append", url=self.target),
+            "store": partial(SQLSink, "target", mode=self.mode),
+            "own": partial(SQLSink, "target", mode=self.mode, url=self.target),
             "plain": partial(Insert, self.target),
         }
         return SyncParts(
