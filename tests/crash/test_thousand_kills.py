@@ -24,21 +24,24 @@ def _run(program: Program, kills: int) -> CrashReport:
     return report
 
 
-def _program(new_database: NewDatabase, store: str, target: str, sink: str, rows: int = 2_000) -> Program:
+def _program(
+    new_database: NewDatabase, store: str, target: str, sink: str, *, mode: str = "append", rows: int = 2_000
+) -> Program:
     there = new_database(target)
     return Program(
         source=new_database(target),
         store=there if store == target else new_database(store),
         target=there,
         sink=sink,
+        mode=mode,
         rows=rows,
         options={"batch_size": 50},
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_few_kills(new_database: NewDatabase, kind: str) -> None:
-    assert _run(_program(new_database, kind, kind, "store", rows=500), 10).repeated == 0
+@pytest.mark.parametrize(("kind", "mode"), [("sqlite", "append"), ("postgresql", "upsert"), ("mariadb", "upsert")])
+def test_a_few_kills(new_database: NewDatabase, kind: str, mode: str) -> None:
+    assert _run(_program(new_database, kind, kind, "store", mode=mode, rows=500), 10).repeated == 0
 
 
 @pytest.mark.crash
@@ -46,6 +49,14 @@ def test_a_few_kills(new_database: NewDatabase, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_the_transaction_of_the_store(new_database: NewDatabase, kind: str) -> None:
     assert _run(_program(new_database, kind, kind, "store"), KILLS).repeated == 0
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("sink", ["store", "own"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_upsert(new_database: NewDatabase, kind: str, sink: str) -> None:
+    assert _run(_program(new_database, kind, kind, sink, mode="upsert"), KILLS).repeated == 0
 
 
 @pytest.mark.crash
