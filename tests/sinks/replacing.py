@@ -106,8 +106,8 @@ class Attempt:
                 begin_write(connection)
                 work(connection)
                 connection.commit()
-            except DiedError:
-                connection.connection.rollback()  # SQLAlchemy takes it for committed
+            except BaseException:
+                connection.connection.rollback()  # after a failed commit SQLAlchemy would not
                 raise
 
 
