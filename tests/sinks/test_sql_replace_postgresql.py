@@ -326,6 +326,22 @@ def test_rows_that_break_the_tables_own_foreign_key_stop_the_swap(orders: Engine
     assert portrait(orders, "orders") == before
 
 
+def test_rows_of_the_same_transaction_may_have_deferred_checks(orders: Engine) -> None:
+    run(
+        orders,
+        "ALTER TABLE orders ADD FOREIGN KEY (customer) REFERENCES customers DEFERRABLE INITIALLY DEFERRED",
+        "INSERT INTO customers VALUES (7)",
+    )
+    stage(orders)
+    with pytest.raises(DBAPIError, match="violates foreign key"), orders.begin() as connection:
+        execute(connection, "INSERT INTO staging VALUES (3, 'replayed', 8)")
+        SWAPPER.swap(connection, "orders", "public", "staging")
+    with orders.begin() as connection:
+        execute(connection, "INSERT INTO staging VALUES (3, 'replayed', 7)")
+        SWAPPER.swap(connection, "orders", "public", "staging")
+    assert rows(orders, "SELECT id FROM orders ORDER BY id") == [(2,), (3,)]
+
+
 def _wait_until_blocked(engine: Engine) -> None:
     deadline = time.monotonic() + 30
     pause = threading.Event()
@@ -369,6 +385,8 @@ def test_the_timeout_of_the_transaction_is_as_it_was(connection: Connection) -> 
     SWAPPER.create_like(connection, "orders", "public", "staging")
     SWAPPER.swap(connection, "orders", "public", "staging")
     assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "1234ms"
+    # Until the end of the transaction, which holds the lock.
+    assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one() == "10s"
 
 
 def test_a_swap_that_is_rolled_back_can_be_done_again(orders: Engine) -> None:

@@ -98,8 +98,9 @@ _OBSTACLES = text("""
         UNION ALL SELECT 'row level security' FROM target WHERE relrowsecurity OR relforcerowsecurity
         UNION ALL SELECT 'its parent ' || inhparent::regclass FROM pg_inherits WHERE inhrelid = :table
         UNION ALL SELECT 'its child ' || inhrelid::regclass FROM pg_inherits WHERE inhparent = :table
-        UNION ALL SELECT 'publication ' || quote_ident(p.pubname) FROM pg_publication_tables p JOIN target t
-            ON p.schemaname = t.nspname AND p.tablename = t.relname
+        UNION ALL SELECT 'publication ' || quote_ident(pubname) FROM pg_publication p, target t
+            WHERE t.relpersistence = 'p' AND (puballtables OR EXISTS (
+                SELECT FROM pg_publication_namespace WHERE pnpubid = p.oid AND pnnspid = t.relnamespace))
         UNION ALL SELECT 'a subscription, which writes to it' FROM pg_subscription_rel WHERE srrelid = :table
         UNION ALL SELECT 'security label of ' || provider FROM pg_seclabel
             WHERE classoid = 'pg_class'::regclass AND objoid = :table

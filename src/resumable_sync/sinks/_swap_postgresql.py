@@ -7,6 +7,10 @@ over too, or the swap says that it cannot.
 What decides which rows are accepted is there from the start, the indexes too: the swap writes no row, and reads none
 but for statistics and for a foreign key of the table onto itself, which can only hold when all rows are there. Triggers
 are put on at the swap and see nothing of the load. Nobody but the owner may read the staging table.
+
+One reader can still see less than a whole table, as after a TRUNCATE: a transaction of REPEATABLE READ or SERIALIZABLE
+that began before the last batch was committed, and looks at the table for the first time after the swap. It finds the
+new table, in which its snapshot shows only the earlier batches.
 """
 
 import time
@@ -48,10 +52,15 @@ MAX_NAME = 63
 
 _LOCK_NOT_AVAILABLE = {"55P03", "40P01"}
 _INSUFFICIENT_PRIVILEGE = "42501"
+# A process that is frozen while it holds the lock must not keep readers out for as long as it may be idle otherwise.
+_LIMIT_IDLE = text("""
+    SELECT set_config(name, CAST(:seconds AS text) || 's', true) FROM pg_settings
+    WHERE name = 'idle_in_transaction_session_timeout' AND CAST(setting AS int) NOT BETWEEN 1 AND 1000 * :seconds
+""")
 
 
 class PostgreSQLSwapper(Swapper):
-    """Replaces tables on PostgreSQL 14 and later."""
+    """Replaces tables on PostgreSQL 15 and later."""
 
     @override
     def locate(self, connection: Connection, name: str, schema: str | None) -> str | None:
@@ -95,6 +104,8 @@ class PostgreSQLSwapper(Swapper):
     def swap(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
         target = find(connection, quote(connection, name, schema))
         staged = _existing(connection, staging, target.schema if target else schema)
+        # Rows that were written in this transaction, of a replay, may have deferred checks, which forbid any ALTER.
+        run(connection, "SET CONSTRAINTS ALL IMMEDIATE")
         if not staged.analyzed:
             # Readers would get plans for a table of which nothing is known.
             run(connection, f"ANALYZE {staged.shown}")
@@ -167,6 +178,7 @@ def _patiently(connection: Connection, target: Table, work: Callable[[], None]) 
         try:
             with connection.begin_nested():
                 _set_lock_timeout(connection, f"{int(seconds * 1000)}ms")
+                connection.execute(_LIMIT_IDLE, {"seconds": LOCK_TIMEOUT})
                 run(connection, f"LOCK TABLE {target.shown} IN ACCESS EXCLUSIVE MODE")
                 work()
                 _set_lock_timeout(connection, old)
