@@ -302,3 +302,51 @@ def test_a_sink_with_write_alone_may_publish_too(store: SQLJobStore) -> None:
     sink: Any = Small()
     assert run_full_sync("j", Numbers(10), sink, store=store, on_refused="dead_letter").status == "incomplete"
     assert sink.completed == 1
+
+
+class RefusingSQL(SQLSink):
+    """Replaces a table, and refuses some ids once it has written them."""
+
+    def __init__(self, *refused: int, publish_incomplete: bool) -> None:
+        super().__init__("target", mode="replace", publish_incomplete=publish_incomplete)
+        self.refused = set(refused)
+
+    @override
+    def write(self, batch: Batch[Any], connection: Connection | None) -> None:
+        super().write(batch, connection)
+        if any(row[0] in self.refused for row in batch.records):
+            raise ValueError("no")
+
+
+@pytest.mark.parametrize("publish", [False, True])
+def test_a_table_that_is_replaced_waits_for_its_dead_letters_or_not(
+    store: SQLJobStore, engine: Engine, publish: bool
+) -> None:
+    tables = MetaData()
+    source = Table("source", tables, Column("id", Integer, primary_key=True, autoincrement=False))
+    target = Table("target", tables, Column("id", Integer, primary_key=True, autoincrement=False))
+    tables.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(source.insert(), [{"id": number} for number in range(1, 21)])
+        connection.execute(target.insert(), [{"id": -1}])
+
+    def ids() -> list[int]:
+        with engine.connect() as connection:
+            return list(connection.execute(select(target.c.id).order_by(target.c.id)).scalars())
+
+    def sync(*refused: int) -> str:
+        sink = RefusingSQL(*refused, publish_incomplete=publish)
+        connector = SQLConnector(engine, "source")
+        return run_full_sync("j", connector, sink, store=store, batch_size=6, on_refused="dead_letter").status
+
+    assert sync(3, 5, 17) == "incomplete"
+    good = [number for number in range(1, 21) if number not in {3, 5, 17}]
+    assert ids() == (good if publish else [-1])
+    again = RefusingSQL(5, publish_incomplete=publish)
+    assert replay_dead_letters("j", again, store=store).status == "incomplete"
+    assert ids() == (sorted([*good, 3, 17]) if publish else [-1])
+    last = RefusingSQL(publish_incomplete=publish)
+    assert replay_dead_letters("j", last, store=store).status == "completed"
+    assert ids() == list(range(1, 21))
+    assert sync() == "completed"
+    assert ids() == list(range(1, 21))

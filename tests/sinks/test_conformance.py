@@ -55,7 +55,7 @@ class TestSQLSinkInTheStore(InDatabase):
     @pytest.fixture
     @override
     def sink(self, mode: Any) -> SQLSink:
-        return SQLSink("target", mode=mode)
+        return SQLSink("target", mode=mode, publish_incomplete=mode == "replace")
 
     @pytest.fixture
     @override

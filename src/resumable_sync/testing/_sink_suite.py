@@ -71,9 +71,9 @@ class _Attempt:
         )
         self._deliver(after, lambda connection: self.sink.write(batch, connection), die=die)
 
-    def complete(self, *, die: bool = False) -> None:
-        job = attrs.evolve(self.job, lease=self.lease)
-        after = attrs.evolve(self.job, status=JobStatus.COMPLETED)
+    def complete(self, status: JobStatus = JobStatus.COMPLETED, *, die: bool = False) -> None:
+        after = attrs.evolve(self.job, status=status)
+        job = attrs.evolve(after, lease=self.lease)
         self._deliver(after, lambda connection: self.sink.complete(job, connection), die=die)
 
     def _deliver(self, after: Job, work: Callable[[Any], object], *, die: bool) -> None:
@@ -284,6 +284,25 @@ class SinkSuite:
         attempt.complete(die=True)
         attempt = self._attempt(make_sink(), store, columns, attempt)
         attempt.begin()
+        attempt.complete()
+        self._check(delivered, records)
+
+    def test_what_is_published_incomplete_is_added_to(
+        self, sink: Any, make_sink: Any, store: JobStore, columns: Any, delivered: Any, records: Any
+    ) -> None:
+        """What `complete` publishes of an incomplete run stays while its dead letters come, and it may come again."""
+        if not getattr(sink, "publishes_incomplete", False):
+            pytest.skip("the sink publishes no incomplete runs")
+        attempt = self._attempt(sink, store, columns)
+        attempt.begin()
+        attempt.write(records[:4])
+        attempt.complete(JobStatus.INCOMPLETE)
+        self._check(delivered, records[:4])
+        for start, end in ((4, 7), (7, 10)):
+            attempt = self._attempt(make_sink(), store, columns, attempt)
+            attempt.begin()
+            attempt.write(records[start:end])
+            self._check(delivered, records[:end])
         attempt.complete()
         self._check(delivered, records)
 
