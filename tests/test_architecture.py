@@ -59,6 +59,7 @@ MODULES = {
     "_session": "engine",
     "_default_store": "engine",
     "_replay": "engine",
+    "_reset": "engine",
     "_engine": "engine",
     "_tally": "engine",
     "_canonical": "engine",

@@ -234,7 +234,7 @@ def test_a_crash_loop_promises_nothing_that_does_not_help() -> None:
     text = str(CrashLoopError("orders", 5, 5))
     assert "batch_size" not in text
     assert "max_stalled_attempts" in text
-    assert "store.delete(job_id)" in text
+    assert "reset_job(job_id)" in text
 
 
 @pytest.mark.parametrize(

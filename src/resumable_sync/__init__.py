@@ -56,6 +56,7 @@ from resumable_sync._protocols import (
 )
 from resumable_sync._ranges import ColumnKind, KeyPage, KeyRanges, RangeConnector
 from resumable_sync._replay import replay_dead_letters
+from resumable_sync._reset import reset_job
 from resumable_sync._retry import Retry
 from resumable_sync._sinks import transactional
 from resumable_sync._tally import Difference
@@ -129,6 +130,7 @@ __all__ = [
     "VerifyResult",
     "plan_full_sync",
     "replay_dead_letters",
+    "reset_job",
     "run_full_sync",
     "transactional",
     "verify_full_sync",

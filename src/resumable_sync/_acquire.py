@@ -4,7 +4,7 @@ import logging
 
 import attrs
 
-from resumable_sync._errors import JobHeldError, LeaseLostError, describe_error
+from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, describe_error
 from resumable_sync._host import new_owner, owner_gone
 from resumable_sync._model import Job, Lease, utc_now
 from resumable_sync._protocols import JobStore
@@ -12,7 +12,7 @@ from resumable_sync._restart import Decision, IfHeld, Rules, decide
 from resumable_sync._retry import Retrier
 from resumable_sync._stop import Stop
 
-__all__ = ["Granted", "acquire", "look"]
+__all__ = ["Granted", "acquire", "give_back", "look", "take"]
 
 logger = logging.getLogger("resumable_sync")
 
@@ -135,6 +135,36 @@ def _look_again(
 
 def _before(first: Job | None, job: Job) -> Job:
     return Job(id=job.id) if first is None else first
+
+
+def take(store: JobStore, job_id: str, *, ttl: float, retrier: Retrier) -> tuple[Job, Lease]:
+    """Get a job that exists for something that is no run, with its lease.
+
+    Raises:
+        ConfigurationError: If there is no such job.
+        JobHeldError: If another live attempt holds it.
+    """
+    job = _load_known(store, job_id, retrier)
+    gone = job.lease is not None and owner_gone(job.lease.owner)
+    replacing = job.lease.fencing_token if job.lease is not None and gone else None
+    try:
+        lease = retrier.call("acquire", _acquire, store, job_id, new_owner(), ttl, replacing)
+    except JobHeldError as error:
+        error.job_id = error.job_id or job_id
+        raise
+    try:
+        return attrs.evolve(_load_known(store, job_id, retrier), lease=None), lease
+    except BaseException:
+        give_back(store, lease, retrier)
+        raise
+
+
+def _load_known(store: JobStore, job_id: str, retrier: Retrier) -> Job:
+    job = retrier.call("load", store.load, job_id)
+    if job is None:
+        msg = f"there is no job {job_id!r} in the store; give the job_id of a sync that ran, and its store"
+        raise ConfigurationError(msg)
+    return job
 
 
 def give_back(store: JobStore, lease: Lease, retrier: Retrier) -> None:

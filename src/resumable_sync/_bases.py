@@ -60,7 +60,7 @@ class _PagingConnector(Connector[RecordT]):
         name = type(self).__name__
         return CursorError(
             f"{name} cannot interpret the stored cursor (a {type(cursor).__name__}); it writes {form}. The job belongs "
-            "to another connector: use the one it was begun with, or start over with store.delete(job_id)"
+            "to another connector: use the one it was begun with, or start over with reset_job(job_id)"
         )
 
 

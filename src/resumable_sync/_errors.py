@@ -184,7 +184,7 @@ class CrashLoopError(ResumableSyncError):
         return (
             f"{self.stalled_attempts} attempts of job {self.job_id!r} died in a row without saving a checkpoint "
             f"(max_stalled_attempts={self.max_stalled_attempts}); find what kills the process at this place, then "
-            "raise max_stalled_attempts, or start over with store.delete(job_id)"
+            "raise max_stalled_attempts, or start over with reset_job(job_id)"
         )
 
 

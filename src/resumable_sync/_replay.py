@@ -8,19 +8,18 @@ from typing import Any
 
 import attrs
 
-from resumable_sync._acquire import give_back
+from resumable_sync._acquire import give_back, take
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._dead_letters import is_refusal, letter_key
 from resumable_sync._default_store import default_store
-from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, describe_error
-from resumable_sync._host import new_owner, owner_gone
+from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_error
 from resumable_sync._lease import LeaseKeeper
-from resumable_sync._model import Batch, DeadLetter, Guarantee, Job, JobStatus, Lease, SyncResult, utc_now
+from resumable_sync._model import Batch, DeadLetter, Guarantee, Job, JobStatus, SyncResult, utc_now
 from resumable_sync._observers import Observers
 from resumable_sync._protocols import DeadLetterStore, JobStore, Sink, StoreTransaction
 from resumable_sync._retry import Retrier, Retry, StopRequested
 from resumable_sync._sinks import as_sink
-from resumable_sync._stop import SignalHandlers, Stop
+from resumable_sync._stop import Stop, hold_off_signals
 from resumable_sync._validate import check_job_id
 
 __all__ = ["replay_dead_letters"]
@@ -71,20 +70,7 @@ def replay_dead_letters(
 
 def _replay(job_id: str, sink: Sink[Any], store: DeadLetterStore) -> SyncResult:
     stop = Stop(None, None)
-    replay = _Replay(job_id, sink, store, stop)
-    with SignalHandlers(stop, stop_on_signals=False):
-        try:
-            with stop.shield():
-                result = replay.run()
-        except StopRequested as stopped:  # no lease yet, so no result: what stands is why tries were needed
-            raise (KeyboardInterrupt() if stop.interrupt else stopped.__cause__ or stopped) from None
-        except Exception as error:
-            if stop.interrupt:
-                raise KeyboardInterrupt from error
-            raise
-    if stop.interrupt:
-        raise KeyboardInterrupt
-    return result
+    return hold_off_signals(stop, _Replay(job_id, sink, store, stop).run)
 
 
 class _Replay:
@@ -101,10 +87,10 @@ class _Replay:
         self._refused = 0
 
     def run(self) -> SyncResult:
-        keeper = LeaseKeeper(self._store, self._take(), LEASE_TTL, self._stop)
+        job, lease = take(self._store, self._job_id, ttl=LEASE_TTL, retrier=self._retrier)
+        keeper = LeaseKeeper(self._store, lease, LEASE_TTL, self._stop)
         keeper.start()
         try:
-            job = attrs.evolve(self._load(), lease=None)
             self._checkpoints = Checkpoints(
                 self._store, keeper, job, retrier=self._retrier, patient=self._patient, stop=self._stop
             )
@@ -118,30 +104,6 @@ class _Replay:
         finally:
             keeper.close()
             give_back(self._store, keeper.last, self._patient)
-
-    def _take(self) -> Lease:
-        """Get the lease of a job that exists; a replay makes none.
-
-        Raises:
-            ConfigurationError: If there is no such job.
-            JobHeldError: If another live attempt holds it.
-        """
-        job = self._load()
-        gone = job.lease is not None and owner_gone(job.lease.owner)
-        replacing = job.lease.fencing_token if job.lease is not None and gone else None
-        acquire = partial(self._store.acquire, owner=new_owner(), ttl=LEASE_TTL, replacing=replacing)
-        try:
-            return self._retrier.call("acquire", acquire, self._job_id)
-        except JobHeldError as error:
-            error.job_id = error.job_id or self._job_id
-            raise
-
-    def _load(self) -> Job:
-        job = self._retrier.call("load", self._store.load, self._job_id)
-        if job is None:
-            msg = f"there is no job {self._job_id!r} in the store; give the job_id of the sync that left dead letters"
-            raise ConfigurationError(msg)
-        return job
 
     def _deliver_until_stop(self) -> None:
         try:

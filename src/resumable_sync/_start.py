@@ -103,9 +103,11 @@ def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: dat
         )
     # A sink's own checkpoint goes by the run id, and one of another source must not be taken for this one's.
     fresh = decision.fresh_run or job.run_id is None or bool(changes(job.fingerprint, fingerprint))
+    # A job that is pending has had its last run, if any: it was reset.
+    next_run = decision.fresh_run or job.status is JobStatus.PENDING
     return attrs.evolve(
         begun,
-        run=job.run + 1 if decision.fresh_run else max(job.run, 1),
+        run=job.run + 1 if next_run else max(job.run, 1),
         run_id=new_run_id() if fresh else job.run_id,
         attempt=1 if fresh else begun.attempt,
         total_records=None,
@@ -192,7 +194,7 @@ def _reached(job: Job, kept: Checkpoint | None) -> Job:
         msg = (
             f"job {job.id!r}: the store says that {job.processed_records} records of run {job.run} reached the target, "
             f"but the target's own checkpoint shows {kept.processed_records if kept is not None and same_run else 0}; "
-            "the target was replaced or restored. Start over with store.delete(job_id)"
+            "the target was replaced or restored. Start over with reset_job(job_id)"
         )
         raise StoreError(msg)
     if kept is None or batches == job.processed_batches:

@@ -5,11 +5,14 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._retry import StopRequested
 
-__all__ = ["Shield", "SignalHandlers", "Stop"]
+__all__ = ["Shield", "SignalHandlers", "Stop", "hold_off_signals"]
+
+T = TypeVar("T")
 
 POLL_SECONDS = 0.1
 """How often a wait looks whether something asked to stop."""
@@ -186,3 +189,25 @@ class SignalHandlers:
             return
         self._stop.interrupt = not self._stop_on_signals
         self._stop.reason = name  # even if something else asked before: the next signal shall strike
+
+
+def hold_off_signals(stop: Stop, work: Callable[[], T]) -> T:
+    """Do something to a job that is no sync, and only then let Ctrl-C raise KeyboardInterrupt.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C was pressed.
+        Exception: What `work` raised; where a stop ended its tries, why they were needed.
+    """
+    with SignalHandlers(stop, stop_on_signals=False):
+        try:
+            with stop.shield():
+                result = work()
+        except StopRequested as stopped:
+            raise (KeyboardInterrupt() if stop.interrupt else stopped.__cause__ or stopped) from None
+        except Exception as error:
+            if stop.interrupt:
+                raise KeyboardInterrupt from error
+            raise
+    if stop.interrupt:
+        raise KeyboardInterrupt
+    return result

@@ -182,5 +182,5 @@ def _unknown(source: Source, cursor: Cursor, form: str) -> CursorError:
     return CursorError(
         f"a cursor of {source.label} is {form}, and the stored one (a {type(cursor).__name__}) is not: it belongs to "
         "another source, key or paging; use the connector that the job was begun with, or start over with "
-        "store.delete(job_id)"
+        "reset_job(job_id)"
     )

@@ -1,0 +1,83 @@
+"""Starting a job over."""
+
+import logging
+from functools import partial
+
+from resumable_sync._acquire import give_back, take
+from resumable_sync._checkpoint import Checkpoints
+from resumable_sync._default_store import default_store
+from resumable_sync._lease import LeaseKeeper
+from resumable_sync._model import Job
+from resumable_sync._observers import Observers
+from resumable_sync._protocols import DeadLetterStore, JobStore, StoreTransaction
+from resumable_sync._retry import Retrier, Retry
+from resumable_sync._stop import Stop, hold_off_signals
+from resumable_sync._validate import check_job_id
+
+__all__ = ["reset_job"]
+
+LEASE_TTL = 60.0
+
+logger = logging.getLogger("resumable_sync")
+
+
+def reset_job(job_id: str, *, store: JobStore | None = None) -> Job:
+    """Have a job start over: its next call begins a new run at the beginning, whatever stood in the way.
+
+    Cursor, counters, error, fingerprint and dead letters are forgotten, all together or not at all; the number of the
+    run and the lineage are kept. What was delivered stays where it is. Unlike `store.delete`, it never takes a job away
+    from an attempt that is at work.
+
+    Args:
+        job_id: The job.
+        store: The job's store. None: the same one as of `run_full_sync`.
+
+    Returns:
+        The job as it is now stored: `pending`, without progress.
+
+    Raises:
+        ConfigurationError: If there is no such job.
+        JobHeldError: If a live attempt holds it; stop that first, such as with `store.request_stop(job_id)`.
+        StoreError: If the store cannot be read or written, or the job is damaged.
+        KeyboardInterrupt: If Ctrl-C was pressed.
+    """
+    check_job_id(job_id)
+    if store is None:
+        with default_store() as made:
+            return _reset(job_id, made)
+    return _reset(job_id, store)
+
+
+def _reset(job_id: str, store: JobStore) -> Job:
+    stop = Stop(None, None)
+    report = partial(Observers(()).try_failed, job_id)
+    retrier, patient = (Retrier(Retry(), wait, report) for wait in (stop.wait, stop.sit_out))
+
+    def work() -> Job:
+        job, lease = take(store, job_id, ttl=LEASE_TTL, retrier=retrier)
+        keeper = LeaseKeeper(store, lease, LEASE_TTL, stop)
+        checkpoints = Checkpoints(store, keeper, job, retrier=retrier, patient=patient, stop=stop)
+        try:
+            _forget(store, checkpoints)
+        finally:
+            give_back(store, keeper.last, patient)
+        return checkpoints.job
+
+    job = hold_off_signals(stop, work)
+    logger.info("job %r: reset; the next call starts run %d at the beginning", job_id, job.run + 1)
+    return job
+
+
+def _forget(store: JobStore, checkpoints: Checkpoints) -> None:
+    job = checkpoints.job
+    # All but what names it and the run before: what later versions add to a job is forgotten too.
+    fresh = Job(id=job.id, run=job.run, created_at=job.created_at)
+    if not isinstance(store, DeadLetterStore):
+        checkpoints.save(fresh)
+        return
+
+    def purge(transaction: StoreTransaction) -> Job:
+        store.purge_dead_letters(job.id, transaction)
+        return fresh
+
+    checkpoints.transact("reset", purge)
