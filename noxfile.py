@@ -70,6 +70,14 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def machine(session: nox.Session) -> None:
+    """Let anything happen to a job in any order, 2,000 times 50 steps, and hold it against a model."""
+    install(session, "test")
+    examples = {"RESUMABLE_SYNC_TEST_EXAMPLES": os.environ.get("RESUMABLE_SYNC_TEST_EXAMPLES", "2000")}
+    session.run("python", "-m", "pytest", "tests/machine", "--timeout=7200", *session.posargs, env=examples)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Measure the coverage of the tests, with branches."""
     install(session, "test")

@@ -19,7 +19,7 @@ from servers import Server, ServerUnavailableError, mariadb_server, postgres_ser
 pytest.register_assert_rewrite("resumable_sync.testing")
 
 
-KILLS = {"crash", "trouble"}
+KILLS = {"crash", "machine", "trouble"}
 """Folders of tests that take their time, and show nothing that differs from Python to Python."""
 
 
