@@ -148,6 +148,10 @@ class _Tables:
         else:
             make(self.connection, self.schema, staging.name)
             self.connection.commit()
+        if not self._registry.knows(staging.name):
+            # A newer attempt found nothing of that name, and forgot it.
+            drop_table(self.connection, self.schema, staging.name)
+            raise LeaseLostError(job.id, token)
         return staging
 
     def _take_over(self, current: Staging, job: Job, token: int) -> Staging:
@@ -239,13 +243,7 @@ class _Tables:
         self.connection.commit()
 
     def _rename(self, *pairs: tuple[str, str]) -> None:
-        renames = ", ".join(f"{self._quoted(old)} TO {self._quoted(new)}" for old, new in pairs)
-        try:
-            self._execute(f"RENAME TABLE {renames}")
-        except DBAPIError as error:
-            if error.orig is not None and error.orig.args[:1] == (_NO_SUCH_TABLE,):
-                raise _OvertakenError from error
-            raise
+        self._execute("RENAME TABLE " + ", ".join(f"{self._quoted(old)} TO {self._quoted(new)}" for old, new in pairs))
 
     def _keep_counting(self, staging: Staging) -> None:
         """Have AUTO_INCREMENT go on where the target stands: no number is given twice."""
@@ -266,13 +264,7 @@ class _Tables:
             raise ConfigurationError(altered(self.target, changed, staging.name))
 
     def _definition(self, name: str) -> str:
-        statement = verbatim(self.connection, f"SHOW CREATE TABLE {self._quoted(name)}")
-        try:
-            return str(self.connection.exec_driver_sql(statement).one()[1])
-        except DBAPIError as error:
-            if error.orig is not None and error.orig.args[:1] == (_NO_SUCH_TABLE,):
-                raise _OvertakenError from error
-            raise
+        return str(self._execute(f"SHOW CREATE TABLE {self._quoted(name)}")[1])
 
     def _exists(self, name: str) -> bool:
         return bool(_select(self.connection, _TABLES, self.schema, name))
@@ -280,9 +272,16 @@ class _Tables:
     def _quoted(self, name: str) -> str:
         return quote(self.connection, name, self.schema)
 
-    def _execute(self, statement: str) -> None:
-        self.connection.exec_driver_sql(verbatim(self.connection, statement))
+    def _execute(self, statement: str) -> Any:
+        try:
+            result = self.connection.exec_driver_sql(verbatim(self.connection, statement))
+            row = result.first() if result.returns_rows else None
+        except DBAPIError as error:
+            if error.orig is not None and error.orig.args[:1] == (_NO_SUCH_TABLE,):
+                raise _OvertakenError from error
+            raise
         self.connection.commit()
+        return row
 
 
 def _old(staging: Staging) -> str:
