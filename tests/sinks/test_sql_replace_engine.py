@@ -163,7 +163,7 @@ def test_letters_have_no_place_in_what_another_job_has_published(
 def test_answers_that_are_lost(source: str, store: SQLJobStore, engine: Engine, call: str) -> None:
     """Of every commit, and of every begin and completion of the sink."""
     execute(engine, MAKE, OLD)
-    for nth in range(1, 10 if call == "commit" else 2):
+    for nth in range(1, 10, 2) if call == "commit" else [1]:
         fault = [lose_answer(call, nth)]
         sink: Any = SQLSink("orders", mode="replace")
         broken = (FaultyStore(store, fault), sink) if call == "commit" else (store, FaultySink(sink, fault))
