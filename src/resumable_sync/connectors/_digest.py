@@ -67,15 +67,14 @@ def digest_select(
 
 
 def _mysql_text(column: ColumnElement[Any], kind: ColumnKind) -> ColumnElement[Any]:
-    plain: ColumnElement[Any] = sa.type_coerce(column, sa.types.NullType())
+    # Without SQLAlchemy's ideas of what may be done with the column's type.
+    bare: ColumnElement[Any] = sa.type_coerce(column, sa.types.NullType())
+    plain = bare
     if kind.name in ("text", "char", "jsontext", "unknown"):
-        plain = sa.func.convert(plain.op("USING")(sa.literal_column("utf8mb4")))
+        plain = sa.func.convert(bare.op("USING")(sa.literal_column("utf8mb4")))
     value = sa.cast(plain, sa.BINARY)
-    return sa.func.if_(
-        column.is_(None),
-        sa.literal_column("'-'"),
-        sa.func.concat(sa.func.length(value), sa.literal_column("':'"), value),
-    )
+    text = sa.func.concat(sa.func.length(value), sa.literal_column("':'"), value)
+    return sa.func.if_(bare.is_(None), sa.literal_column("'-'"), text)
 
 
 def digest_of(row: Sequence[Any]) -> tuple[int, str] | None:

@@ -102,7 +102,7 @@ def _sqlite(kind: str, declared: Any) -> Binder:
 def _sqlite_number(value: Any) -> Any:
     if not isinstance(value, Decimal):
         return _sqlite_value(value)
-    return int(value) if value == value.to_integral_value() else float(value)
+    return _whole(value, 64) if value == value.to_integral_value() else float(value)
 
 
 def _sqlite_moment(value: Any) -> Any:
@@ -112,10 +112,10 @@ def _sqlite_moment(value: Any) -> Any:
 
 
 def _sqlite_value(value: Any) -> Any:
-    if type(value) in (int, float, str, bytes):
+    if isinstance(value, int):
+        return _whole(value, 64)
+    if isinstance(value, float | str | bytes):
         return value
-    if isinstance(value, bool):
-        return int(value)
     if isinstance(value, dt.datetime):
         return _sqlite_moment(value)
     return value.isoformat("microseconds") if isinstance(value, dt.time) else str(value)
