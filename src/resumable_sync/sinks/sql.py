@@ -40,7 +40,30 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
                                           INSERT INTO orders ... SELECT ... ON CONFLICT (id) DO UPDATE SET ...
         upsert, SQLite                    INSERT ... ON CONFLICT (id) DO UPDATE SET total = excluded.total
         upsert, MySQL, MariaDB            INSERT ... ON DUPLICATE KEY UPDATE total = VALUES(total)
+        replace                           as append, into the staging table
         with `url`, before that           UPDATE resumable_sync_checkpoints SET cursor = ... WHERE ... cursor = ...
+
+    `"replace"` loads a staging table over as many attempts as it takes, and puts it in the place of the target when the
+    run is complete. Readers see all the old rows or all the new ones, never a mixture, nor a table half full. The
+    statements of a run:
+
+        begin, SQLite                     CREATE TABLE resumable_sync_1f... (...), as the target was made
+        begin, PostgreSQL                 CREATE TABLE resumable_sync_1f... (LIKE orders ...), and its keys and indexes
+        begin, MySQL, MariaDB             CREATE TABLE resumable_sync_1f..._<fencing token> LIKE orders
+        complete, SQLite, PostgreSQL      DROP TABLE orders; ALTER TABLE resumable_sync_1f... RENAME TO orders; in the
+                                          transaction that completes the job, or with `url` the target's checkpoint
+        complete, MySQL, MariaDB          RENAME TABLE orders TO ..._old, ... TO orders; then DROP TABLE ..._old
+
+    - Columns, keys, indexes, checks, comments and grants of the target are kept, and its triggers on SQLite and
+      PostgreSQL, though they do not fire for what is loaded. What would break is refused before anything is read, with
+      the way out: foreign keys, on SQLite only if they refer to it and are enforced; on MySQL and MariaDB triggers; on
+      PostgreSQL views and whatever else is bound to the table itself rather than to its name.
+    - Staging tables stand in the register `resumable_sync_staging` in the target's schema. Those of earlier runs of the
+      same job are dropped when it begins a new one. A table that is not registered is never dropped.
+    - A run that is `incomplete` is published by the replay of its last dead letter, or at once with
+      `publish_incomplete`; what is replayed later goes into the target then.
+    - What somebody changes in the target's columns while a run loads is not undone: the swap refuses, and says what to
+      do.
 
     Records are dicts, tuples with `Page.columns`, or Arrow data; their columns are matched with the table's by name. A
     missing table is created from the columns of a connector that can tell them, with the primary key that those have;
@@ -65,12 +88,15 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     Args:
         table: `"name"` or `"schema.name"`.
         mode: `"append"` adds every record. `"upsert"` replaces the row of the same key; of several records of a key in
-            a batch the last one stays.
+            a batch the last one stays. `"replace"` puts a new table in the place of the old one.
         key: Names of the key's columns, for `"upsert"`; by default the table's primary key. There must be a unique
-            index on exactly these. On MySQL and MariaDB there must be no other, which would replace rows too.
+            index on exactly these. On MySQL and MariaDB there must be no other, which would replace rows too. For
+            `"replace"` the primary key of a target that does not exist yet; one that does keeps its own.
         url: SQLAlchemy URL of the target's database, or an engine; None to write in the store's. With an engine the
             sink does not pickle.
         schema: The schema, for a table whose name holds a dot.
+        publish_incomplete: With `"replace"`, whether a run that left dead letters takes the target's place all the same
+            (default False).
 
     Raises:
         ConfigurationError: If the arguments do not fit together.
@@ -88,6 +114,9 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
 
     idempotent = False
     """Whether writing a record again has no effect: with `mode="upsert"`."""
+
+    publishes_incomplete = False
+    """Whether a run with dead letters is completed too: `publish_incomplete`."""
 
     def __init__(
         self,
