@@ -35,6 +35,7 @@ class Table:
         method: Its access method, quoted; None if it has none.
         unlogged: Whether it is not in the write-ahead log.
         analyzed: Whether the planner knows anything about its rows.
+        refers: Whether it has a foreign key to another table.
     """
 
     oid: int
@@ -44,11 +45,14 @@ class Table:
     method: str | None
     unlogged: bool
     analyzed: bool
+    refers: bool
 
 
 _TABLE = text("""
     SELECT c.oid, n.nspname AS schema, c.relname AS name, format('%I.%I', n.nspname, c.relname) AS shown,
-        quote_ident(m.amname) AS method, c.relpersistence = 'u' AS unlogged, c.reltuples >= 0 AS analyzed
+        quote_ident(m.amname) AS method, c.relpersistence = 'u' AS unlogged, c.reltuples >= 0 AS analyzed,
+        EXISTS (
+            SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f' AND confrelid <> c.oid) AS refers
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam
     WHERE c.oid = to_regclass(CAST(:quoted AS text))
 """)

@@ -40,12 +40,13 @@ from resumable_sync.sinks._target import quote
 
 __all__ = ["PostgreSQLSwapper"]
 
-LOCK_TRY = 0.5
-"""Seconds to wait for a lock at first, then twice as long each time.
+LOCK_TRY = 2.0
+"""Seconds to wait for a lock in one go: new readers wait behind, but an autovacuum gives way after one second only."""
 
-While the lock on the target is waited for, its new readers wait behind. And a deadlock with one of them must be given
-up on before the server, after 1 s by default, ends the reader; an autovacuum, though, gives way only after that second.
-"""
+POLITE_TRY = 0.02
+"""The same where a table that the target refers to by a foreign key has to be locked too, as it is when the target is
+dropped. Whoever reads both may hold one and wait for the other, and after one second the server would end him for that:
+so all is given back and tried again, for half of the time."""
 
 MAX_NAME = 63
 """Bytes of a name."""
@@ -172,30 +173,31 @@ def _patiently(connection: Connection, target: Table, work: Callable[[], None]) 
         DBAPIError: If the work fails.
     """
     old = _lock_timeout(connection)
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    seconds = LOCK_TRY
+    begun = time.monotonic()
     while True:
+        passed = (time.monotonic() - begun) / LOCK_TIMEOUT
+        seconds = POLITE_TRY if target.refers and passed < 1 / 2 else LOCK_TRY
         try:
             with connection.begin_nested():
-                _set_lock_timeout(connection, f"{int(seconds * 1000)}ms")
                 connection.execute(_LIMIT_IDLE, {"seconds": LOCK_TIMEOUT})
+                _set_lock_timeout(connection, f"{int(1000 * seconds)}ms")
                 run(connection, f"LOCK TABLE {target.shown} IN ACCESS EXCLUSIVE MODE")
                 work()
                 _set_lock_timeout(connection, old)
         except DBAPIError as error:
             if _code(error) not in _LOCK_NOT_AVAILABLE:
                 raise
-            if time.monotonic() > deadline:
+            if passed > 1:
                 msg = (
-                    f"table {target.schema}.{target.name} was in use for {LOCK_TIMEOUT} s and could not be replaced: "
-                    "end the transactions that read or write it, then run again; what was loaded is kept"
+                    f"table {target.schema}.{target.name}, or one to which it has a foreign key, was in use for "
+                    f"{LOCK_TIMEOUT} s, and it could not be replaced: end the transactions that use them, then run "
+                    "again; what was loaded is kept"
                 )
                 raise TransientError(msg) from scrub(error)
         else:
             return
         # Who waited behind us goes first.
-        time.sleep(LOCK_TRY / 10)
-        seconds *= 2
+        time.sleep(POLITE_TRY * 2)
 
 
 def _exchange(connection: Connection, target: Table, staged: Table) -> None:
