@@ -59,12 +59,14 @@ class Column:
         type: Its SQLAlchemy type, e.g. `sqlalchemy.Integer()`.
         nullable: Whether it may hold NULL.
         primary_key: Whether it is part of the key that records are ordered by.
+        exact: Whether every value is of that type. False where it is only declared or guessed, as on SQLite.
     """
 
     name: str
     type: "TypeEngine[Any]"
     nullable: bool = True
     primary_key: bool = False
+    exact: bool = True
 
 
 @runtime_checkable

@@ -194,7 +194,7 @@ def test_a_missing_target_that_cannot_be_made(target: Target, columns: Any) -> N
 
 def test_columns_that_do_not_fit_are_refused_before_anything_is_made(old: Target) -> None:
     columns = [*COLUMNS, Column(name="more", type=COLUMNS[0].type)]
-    with pytest.raises(ConfigurationError, match=r"table 'target' has no column 'more'"):
+    with pytest.raises(ConfigurationError, match=r"table 'target': it has no column 'more'"):
         first(old, columns=columns).begin()
     assert tables(old.engine) == {"target"}
 

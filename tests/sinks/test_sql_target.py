@@ -166,7 +166,7 @@ def test_columns_of_the_source_that_the_target_lacks_are_named_at_once(target: T
     target.execute("CREATE TABLE orders (id INTEGER, title VARCHAR(20))")
     sink = target.sink("orders", "append")
     with pytest.raises(
-        ConfigurationError, match=r"no column 'name'; the records have 'id', 'name', the table 'id', 'title'"
+        ConfigurationError, match=r"no column 'name'. The source has 'id', 'name', the table 'id', 'title'"
     ):
         target.write(sink, columns=COLUMNS)
     sink.close()

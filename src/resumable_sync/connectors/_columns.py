@@ -57,8 +57,16 @@ def column_types(connection: Connection, source: Source, key: Sequence[str]) -> 
         rows = 0 if connection.dialect.name != "sqlite" else _SAMPLE
         fetched = compile_statement(select(*source.columns.values()).limit(rows), connection.dialect).run(connection)
         types = dict(zip(types, result_types(connection, fetched), strict=True))
+    typed = connection.dialect.name != "sqlite"
     return [
-        Column(name=name, type=kind, nullable=source.nullable.get(name, True), primary_key=name in key)
+        Column(
+            name=name,
+            type=kind,
+            nullable=source.nullable.get(name, True),
+            primary_key=name in key,
+            # Any column of SQLite holds any kind of value; but one declared as text makes text of numbers.
+            exact=typed or (source.is_table and isinstance(kind, sa.String)),
+        )
         for name, kind in types.items()
     ]
 

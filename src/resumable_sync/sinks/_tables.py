@@ -14,7 +14,7 @@ from resumable_sync._database import is_mysql, scrub
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.sinks._target import lock_schema
 
-__all__ = ["OPTIONS", "Name", "create_own"]
+__all__ = ["NOT_ALLOWED", "OPTIONS", "Name", "create_own", "error_codes"]
 
 OPTIONS: dict[str, Any] = {
     # Another default engine would have no transactions.
@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
 """How the tables are made on MySQL and MariaDB."""
 
 # PostgreSQL: insufficient privilege, read only; MySQL: no right to the table, to the database.
-_NOT_ALLOWED = {"42501", "25006", 1142, 1044}
+NOT_ALLOWED = {"42501", "25006", 1142, 1044}
 
 
 class Name(TypeDecorator[str]):
@@ -66,9 +66,14 @@ def create_own(connection: Connection, table: Table) -> None:
         lock_schema(connection)
         connection.execute(statement)
     except DBAPIError as error:
-        code = getattr(error.orig, "sqlstate", None) or (error.orig.args[:1] or (None,))[0] if error.orig else None
-        if code not in _NOT_ALLOWED:
+        if not error_codes(error) & NOT_ALLOWED:
             raise
         text = str(statement.compile(dialect=connection.dialect)).strip()
         msg = f"the target's database lacks the sink's table, and this role must not make it; create it:\n{text}"
         raise ConfigurationError(msg) from scrub(error)
+
+
+def error_codes(error: DBAPIError) -> set[Any]:
+    """Give the SQLSTATE and the number of a database's error, as far as the driver tells them; newer ones tell both."""
+    origin: Any = error.orig
+    return {getattr(origin, "sqlstate", None), *getattr(origin, "args", ())[:1]} - {None}

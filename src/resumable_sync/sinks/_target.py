@@ -30,6 +30,7 @@ class TargetColumn:
         nullable: Whether it may hold NULL.
         generated: Whether the database gives its value (auto-increment on MySQL and MariaDB, ALWAYS AS IDENTITY).
         collation: Its collation on PostgreSQL, quoted, unless it is the default of its type.
+        required: Whether a row needs a value for it: it is NOT NULL, and the database has none to give.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TargetColumn:
     nullable: bool
     generated: bool = False
     collation: str | None = None
+    required: bool = attrs.field(default=False, eq=False)  # two tables do not differ by where a value comes from
 
 
 @attrs.frozen(kw_only=True)
@@ -124,6 +126,10 @@ def _reflect_sqlite(connection: Connection, name: str, schema: str | None, _quot
             kind=column_kind(row.type),
             # An INTEGER PRIMARY KEY takes NULL for the next free number, NOT NULL or not.
             nullable=not row.notnull or row.type.upper() == "INTEGER",
+            required=bool(row.notnull)
+            and row.dflt_value is None
+            and not row.hidden
+            and not (row.pk and row.type.upper() == "INTEGER"),
         )
         for row in rows
     ]
@@ -132,7 +138,8 @@ def _reflect_sqlite(connection: Connection, name: str, schema: str | None, _quot
 
 _POSTGRESQL_COLUMNS = text("""
     SELECT a.attname, format_type(COALESCE(NULLIF(t.typbasetype, 0), a.atttypid), a.atttypmod) AS base,
-        format_type(a.atttypid, a.atttypmod) AS declared, a.attnotnull, a.attidentity, c.relkind, c.relrowsecurity,
+        format_type(a.atttypid, a.atttypmod) AS declared, a.attnotnull, a.attidentity,
+        a.atthasdef OR t.typdefault IS NOT NULL AS has_default, c.relkind, c.relrowsecurity,
         CASE WHEN a.attcollation NOT IN (0, t.typcollation)
             THEN quote_ident(n.nspname) || '.' || quote_ident(k.collname) END AS collation
     FROM pg_class c
@@ -165,6 +172,7 @@ def _reflect_postgresql(connection: Connection, _name: str, _schema: str | None,
             nullable=not row.attnotnull,
             generated=row.attidentity in ("a", b"a"),
             collation=row.collation,
+            required=row.attnotnull and not row.has_default and row.attidentity in ("", b""),
         )
         for row in rows
     ]
@@ -197,6 +205,7 @@ def _reflect_mysql(connection: Connection, _name: str, _schema: str | None, quot
             kind=column_kind(str(row.Type)),
             nullable=row.Null == "YES",
             generated="auto_increment" in row.Extra.lower(),
+            required=_needs_value(row),
         )
         for row in rows
     ]
@@ -215,6 +224,12 @@ def _reflect_mysql(connection: Connection, _name: str, _schema: str | None, quot
         "odd_unique": tuple(name for name, names in indexes.items() if None in names),
         "utc": (system_zone if zone == "SYSTEM" else zone) in ("+00:00", "UTC"),
     }
+
+
+def _needs_value(row: Any) -> bool:
+    given = any(word in row.Extra.lower() for word in ("auto_increment", "generated"))
+    # An enumeration has its first value for a default.
+    return row.Null == "NO" and row.Default is None and not given and not str(row.Type).startswith("enum")
 
 
 def _check_strict(mode: str) -> None:

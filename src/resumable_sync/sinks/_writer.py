@@ -17,7 +17,7 @@ from resumable_sync.sinks._statements import insert_statement
 from resumable_sync.sinks._target import Target
 from resumable_sync.sinks._values import Rule, convert
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "check_key"]
 
 Rows = list[tuple[Any, ...]]
 
@@ -49,8 +49,7 @@ class Writer:
         self._source = source
         self._names = None if source is None else [column.name for column in source]
         self._plans: dict[tuple[str, ...], _Plan] = {}
-        if self._key:
-            _check_key(target, self._key, mysql=mysql)
+        check_key(target, self._key, mysql=mysql)
         if self._names is not None:
             self._check(self._names, mysql=mysql)
 
@@ -126,7 +125,14 @@ class Writer:
         return insert
 
 
-def _check_key(target: Target, key: Sequence[str], *, mysql: bool) -> None:
+def check_key(target: Target, key: Sequence[str], *, mysql: bool) -> None:
+    """See to it that rows can be replaced by a key; none is fine.
+
+    Raises:
+        ConfigurationError: If no unique index, or more than one, finds the row.
+    """
+    if not key:
+        return
     unknown = [name for name in key if name not in target.columns]
     if unknown:
         msg = (

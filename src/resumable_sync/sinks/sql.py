@@ -16,8 +16,9 @@ from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, 
 from resumable_sync.sinks._checkpoint import TargetCheckpoint
 from resumable_sync.sinks._link import Link
 from resumable_sync.sinks._replace import Replacement
+from resumable_sync.sinks._schema_change import add_columns, check_columns
 from resumable_sync.sinks._target import Target, create, reflect
-from resumable_sync.sinks._writer import Writer
+from resumable_sync.sinks._writer import Writer, check_key
 
 __all__ = ["SQLSink"]
 
@@ -67,7 +68,14 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
 
     Records are dicts, tuples with `Page.columns`, or Arrow data; their columns are matched with the table's by name. A
     missing table is created from the columns of a connector that can tell them, with the primary key that those have;
-    every type becomes the widest of its kind. An existing table is never altered, and `begin` touches none of its rows.
+    every type becomes the widest of its kind.
+
+    An existing table is compared with those columns before the first batch. What does not fit is named in one error: a
+    column that the table lacks, one that is NOT NULL there without a default and not in the source, and one of a kind
+    that the source's does not go into. With `on_schema_change="evolve"` a new run adds the columns that the table
+    lacks, as columns that may be NULL (`ALTER TABLE orders ADD COLUMN region TEXT`), and with `mode="replace"` it is
+    the staging table that gets them. Nothing else of an existing table is ever altered, and `begin` touches none of
+    its rows.
 
     Values that a driver cannot bind, or would change without a word, are converted by their type and the column's:
 
@@ -95,6 +103,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         url: SQLAlchemy URL of the target's database, or an engine; None to write in the store's. With an engine the
             sink does not pickle.
         schema: The schema, for a table whose name holds a dot.
+        on_schema_change: What to do when the source has columns that the table lacks: `"fail"` (default), or
+            `"evolve"`, which adds them.
         publish_incomplete: With `"replace"`, whether a run that left dead letters takes the target's place all the same
             (default False).
 
@@ -126,12 +136,17 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         url: str | URL | Engine | None = None,
         *,
         schema: str | None = None,
+        on_schema_change: Literal["fail", "evolve"] = "fail",
         publish_incomplete: bool = False,
     ) -> None:
         _check_mode(mode, publish_incomplete=publish_incomplete)
+        if on_schema_change not in ("fail", "evolve"):
+            msg = f"on_schema_change={on_schema_change!r} is not possible; use 'fail' or 'evolve'"
+            raise ConfigurationError(msg)
         self._schema, self._table = _split(table, schema)
         self._mode = mode
         self._key = _key(key, mode)
+        self._evolves = on_schema_change == "evolve"
         self._url = url if url is None or isinstance(url, Engine) else parse_url(url)
         self.transactional = url is None
         self.idempotent = mode == "upsert"
@@ -229,39 +244,61 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
             self._link.release()
 
     def _prepare(self, connection: Connection, job: Job) -> None:
+        # A run that goes on has columns already: what is missing then was taken away.
+        evolve = self._evolves and not job.has_progress
         if self._replacement is None:
-            self._writers[job.id] = self._look(connection, may_create=True)
+            target = self._target(connection)
+            self._check(connection, target, evolve=evolve)
+            if evolve and self._columns:
+                target = add_columns(connection, (self._table, self._schema), target, self._columns)
+            self._writers[job.id] = self._writer(target, connection)
             return
-        target = reflect(connection, self._table, self._schema)
-        if target is not None:
-            self._writer(target, connection)  # refuses columns that do not fit, before anything is made
+        old = reflect(connection, self._table, self._schema)
+        if old is not None:
+            self._check(connection, old, evolve=self._evolves)  # before anything is made
         place = self._replacement.begin(connection, job, self._make)
         loaded = reflect(connection, place.name, place.schema)
         if loaded is None:
             msg = f"there is no table {self._shown()!r} any more, into which run {job.run} was swapped; start a new run"
             raise ConfigurationError(msg)
+        if evolve and self._columns and place.staged:
+            loaded = add_columns(connection, (place.name, place.schema), loaded, self._columns)
         self._writers[job.id] = self._writer(attrs.evolve(loaded, name=self._shown()), connection)
 
     def _publish(self, connection: Connection, job: Job) -> None:
         if self._replacement is not None:
             self._replacement.complete(connection, job)
 
-    def _look(self, connection: Connection, *, may_create: bool) -> Writer:
+    def _target(self, connection: Connection) -> Target:
+        """Look at the target; make it, if it is not there.
+
+        Raises:
+            ConfigurationError: If it cannot be made, or somebody drops it.
+        """
         target = reflect(connection, self._table, self._schema)
-        if target is None and may_create:
+        if target is None:
             self._make(connection, self._schema, self._table)
             target = reflect(connection, self._table, self._schema)
         if target is None:
-            msg = f"there is no table {self._shown()!r}; call begin(job) first, which makes it, or create it"
+            msg = f"table {self._shown()!r} was made and is gone: somebody dropped it; run again"
             raise ConfigurationError(msg)
-        return self._writer(target, connection)
+        return target
 
-    def _writer(self, target: Target, connection: Connection) -> Writer:
+    def _check(self, connection: Connection, target: Target, *, evolve: bool) -> None:
+        """Refuse a target that does not fit, before anything is made or altered."""
+        check_key(target, self._key_of(target), mysql=is_mysql(connection.dialect))
+        if self._columns:
+            check_columns(connection, (self._table, self._schema), target, self._columns, evolve=evolve)
+
+    def _key_of(self, target: Target) -> Sequence[str]:
         key = (self._key or target.primary_key) if self._mode == "upsert" else ()
         if self._mode == "upsert" and not key:
             msg = f"table {target.name!r} has no primary key to upsert by; name the columns of a unique index in key="
             raise ConfigurationError(msg)
-        return Writer(target, key, self._columns, mysql=is_mysql(connection.dialect))
+        return key
+
+    def _writer(self, target: Target, connection: Connection) -> Writer:
+        return Writer(target, self._key_of(target), self._columns, mysql=is_mysql(connection.dialect))
 
     def _make(self, connection: Connection, schema: str | None, name: str) -> None:
         columns = self._columns
@@ -287,7 +324,12 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
             msg = f"job {job_id!r}: SQLSink with mode='replace' was given a batch before begin(job); call that first"
             raise ConfigurationError(msg)
         if writer is None:
-            writer = self._writers[job_id] = self._look(connection, may_create=False)
+            # No attempt of this process began it: a replay of dead letters.
+            target = reflect(connection, self._table, self._schema)
+            if target is None:
+                msg = f"there is no table {self._shown()!r}; call begin(job) first, which makes it, or create it"
+                raise ConfigurationError(msg)
+            writer = self._writers[job_id] = self._writer(target, connection)
         return writer
 
     def _given(self, connection: Connection | None) -> Connection:
@@ -334,6 +376,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         url = self._url.url if isinstance(self._url, Engine) else self._url
         parts = [repr(self._shown()), f"mode={self._mode!r}"]
         parts += [f"key={self._key!r}"] if self._key else []
+        parts += ["on_schema_change='evolve'"] if self._evolves else []
         parts += ["publish_incomplete=True"] if self.publishes_incomplete else []
         parts += [f"url={shown_url(url)!r}"] if url is not None else []
         return f"SQLSink({', '.join(parts)})"
