@@ -11,6 +11,7 @@ from machine.world import JOB_ID, Kind, Row, Seen, World, same_job
 from resumable_sync import (
     CrashLoopError,
     DeadLetterLimitError,
+    Job,
     JobHeldError,
     JobStatus,
     LeaseLostError,
@@ -19,6 +20,7 @@ from resumable_sync import (
 )
 from resumable_sync._fingerprint import changes, fingerprint_text
 
+MANY = 1_000
 FINISHED = {JobStatus.COMPLETED, JobStatus.INCOMPLETE}
 
 
@@ -120,13 +122,15 @@ class Checked(RuleBasedStateMachine):
         elif what == "ended" and not worker.acts and worker.token is not None:
             seen = self.world.seen()
             assert seen is not None
-            assert same_job(seen.job, value.job), "the result is not what is stored"
+            stored = value if isinstance(value, Job) else value.job
+            assert same_job(seen.job, stored), "the result is not what is stored"
             assert seen.owner is None, "the lease was not given back"
 
     def check_zombie(self, worker: Worker, outcome: Outcome, records: int) -> None:
         """Check that a zombie ends, with no more than the batch that was in its hands."""
         worker.zombie_records += records
-        assert worker.zombie_records <= worker.options.batch_size, "a zombie delivered more than one batch"
+        most = MANY if worker.options.batch_size == "auto" else worker.options.batch_size
+        assert worker.zombie_records <= most, "a zombie delivered more than one batch"
         implicit = self.kind.sink == "loop_plain" and not worker.options.commits
         if not (implicit and outcome[0] == "delivered"):  # there the next step asks the store
             assert isinstance(outcome[1], LeaseLostError), outcome
@@ -172,7 +176,8 @@ class Checked(RuleBasedStateMachine):
         assert seen.job.status is JobStatus.RUNNING
         stalled = 0 if before is None or before.job.status in FINISHED else before.job.stalled_attempts
         assert seen.job.stalled_attempts == stalled + 1, "an attempt without a checkpoint is not counted"
-        worker.limit = max(1, worker.options.batch_size >> stalled)
+        if worker.options.batch_size != "auto":
+            worker.limit = max(1, worker.options.batch_size >> stalled)
         if action == "resume":
             assert before is not None
             assert seen.job.run_id == before.job.run_id

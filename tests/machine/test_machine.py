@@ -39,7 +39,7 @@ MAX_WORKERS = 3
 
 OPTIONS = st.builds(
     Options,
-    batch_size=st.integers(1, 5),
+    batch_size=st.one_of(st.integers(1, 5), st.integers(1, 5), st.just("auto")),
     on_refused=st.sampled_from(["dead_letter", "dead_letter", "fail"]),
     max_dead_letters=st.sampled_from([100, 100, 1, 0, None]),
     if_completed=st.sampled_from(["rerun", "rerun", "skip"]),
@@ -146,8 +146,26 @@ class Machine(Checked):
         self.stop()
 
     @rule()
-    def reset(self) -> None:
+    def delete_the_job(self) -> None:
         self.delete()
+
+    @precondition(lambda self: self.world.seen() is not None)
+    @rule(script=SCRIPTS)
+    def reset(self, script: Drawn) -> None:
+        worker = self.new_worker(Options())
+        before, everything = self.world.seen(), self.world.everything()
+        assert before is not None
+        outcome = self.perform(worker, self.script(script), worker.reset)
+        if worker.acts:
+            return
+        if before.alive and before.owner not in self.gone:
+            assert isinstance(outcome[1], JobHeldError)
+            assert self.world.everything() == everything
+            return
+        seen = self.world.seen()
+        assert seen is not None
+        assert (seen.job.status, seen.job.run, seen.job.has_progress) == (JobStatus.PENDING, before.job.run, False)
+        assert not self.world.letters()
 
     @precondition(lambda self: self.kind.sink == "transactional" and self.world.seen() is not None)
     @rule(script=SCRIPTS)
@@ -358,10 +376,10 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         pass
 
     Made.world, Made.kind, Made.gone, Made.acting = world, request.param, set(), []
-    for module in ("_acquire", "_replay"):
-        monkeypatch.setattr(f"resumable_sync.{module}.new_owner", lambda: Made.acting[-1].name)
-        monkeypatch.setattr(f"resumable_sync.{module}.owner_gone", lambda owner: owner in Made.gone)
-    monkeypatch.setattr("resumable_sync._replay.Retry", lambda: FAST)
+    monkeypatch.setattr("resumable_sync._acquire.new_owner", lambda: Made.acting[-1].name)
+    monkeypatch.setattr("resumable_sync._acquire.owner_gone", lambda owner: owner in Made.gone)
+    for module in ("_replay", "_reset"):
+        monkeypatch.setattr(f"resumable_sync.{module}.Retry", lambda: FAST)
     monkeypatch.setattr(LeaseKeeper, "start", lambda _: None)
     # With Python's own handler in place, every attempt would put up one of its own.
     before = signal.signal(signal.SIGINT, lambda *_: _raise_interrupt())

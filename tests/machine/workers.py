@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from typing_extensions import override
 
 from machine.world import JOB_ID, TTL, Row, Seen, World, position, rows_of
-from resumable_sync import Batch, FullSync, Job, Retry, SyncResult, replay_dead_letters
+from resumable_sync import Batch, FullSync, Job, Retry, SyncResult, replay_dead_letters, reset_job
 from resumable_sync._engine import _Run
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync.sinks.sql import SQLSink
@@ -39,7 +39,7 @@ class RefusedError(Exception):
 class Options:
     """The options of a start that the machine varies."""
 
-    batch_size: int = 2
+    batch_size: Any = 2
     on_refused: str = "fail"
     max_dead_letters: int | None = 100
     if_completed: str = "rerun"
@@ -195,8 +195,14 @@ class Worker:
 
     def replay(self) -> Outcome:
         self.replaying = True
+        return self._call(lambda: replay_dead_letters(JOB_ID, self._sink(), store=self._store()))
+
+    def reset(self) -> Outcome:
+        return self._call(lambda: reset_job(JOB_ID, store=self._store()))
+
+    def _call(self, work: Callable[[], Any]) -> Outcome:
         try:
-            return "ended", replay_dead_letters(JOB_ID, self._sink(), store=self._store())
+            return "ended", work()
         except Death:
             return "dead", None
         except Exception as error:
