@@ -45,7 +45,7 @@ LOCK_TRY = 2.0
 
 POLITE_TRY = 0.02
 """The same where a table that the target refers to by a foreign key has to be locked too, as it is when the target is
-dropped. Whoever reads both may hold one and wait for the other, and after one second the server would end him for that:
+dropped. Whoever reads both may hold one and wait for the other, and after one second the server would end one of them:
 so all is given back and tried again, for half of the time."""
 
 MAX_NAME = 63
