@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import attrs
 import pytest
 
 from crash.programs import Program
@@ -49,6 +50,16 @@ def test_a_few_kills(new_database: NewDatabase, kind: str, mode: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_the_transaction_of_the_store(new_database: NewDatabase, kind: str) -> None:
     assert _run(_program(new_database, kind, kind, "store"), KILLS).repeated == 0
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_batches_that_find_their_size(new_database: NewDatabase, kind: str) -> None:
+    # Batches of some milliseconds grow from 1,000 records to all that are left.
+    program = _program(new_database, kind, kind, "store", rows=20_000)
+    program = attrs.evolve(program, options={"batch_size": "auto"})
+    assert _run(program, KILLS).repeated == 0
 
 
 @pytest.mark.crash
