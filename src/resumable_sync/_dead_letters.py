@@ -75,11 +75,20 @@ class Bisection:
         except Exception as error:
             if not is_refusal(error, self._retrier):
                 raise
-            savepoint.rollback()
+            self._undo(savepoint, error)
             self.first_error = self.first_error or error
             return error
         savepoint.commit()
         return None
+
+    def _undo(self, savepoint: Any, error: Exception) -> None:
+        """Go back to a savepoint; where that is gone, the error has ended the whole transaction, and is no refusal."""
+        try:
+            savepoint.rollback()
+        except Exception as failure:
+            if self._retrier.retry.covers(failure):
+                raise
+            raise error from failure
 
     def _letter(self, index: int, error: Exception) -> DeadLetter:
         batch = self._batch

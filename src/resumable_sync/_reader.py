@@ -133,9 +133,9 @@ class _Source(Generic[RecordT]):
         self._watch = CycleWatch(self._text, f"{_name(connector)}.read", "cursor")
 
     def next_page(self) -> PlacedPage[RecordT] | None:
+        begun = self._clock()
         if self._sizer is not None and self._sizer.size != self._size:
             self._resize(self._sizer.size)
-        begun = self._clock()
         if self._iterator is None:
             self._openings.opened()
             self._iterator = self._open()

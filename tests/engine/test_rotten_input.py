@@ -9,7 +9,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import CheckConstraint, Column, Connection, Engine, Integer, MetaData, String, Table, select, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    select,
+    text,
+)
+from sqlalchemy.exc import IntegrityError
 from typing_extensions import override
 
 from doubles import Numbers, Picky, delivered, saved
@@ -350,3 +363,25 @@ def test_a_table_that_is_replaced_waits_for_its_dead_letters_or_not(
     assert ids() == list(range(1, 21))
     assert sync() == "completed"
     assert ids() == list(range(1, 21))
+
+
+def test_a_refusal_that_ends_the_transaction_fails_the_run(sqlite_url: str) -> None:
+    """No savepoint is left to go back to, and what was written before would no longer be part of a transaction."""
+    engine = create_engine(sqlite_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE numbers (n INTEGER)"))
+        connection.execute(
+            text(
+                "CREATE TRIGGER refuse BEFORE INSERT ON numbers WHEN NEW.n = 17 "
+                "BEGIN SELECT RAISE(ROLLBACK, 'rolled back'); END"
+            )
+        )
+    with SQLJobStore(engine) as store:
+        with pytest.raises(IntegrityError, match="rolled back"):
+            run_full_sync("j", Numbers(30), Picky(3), store=store, batch_size=10, on_refused="dead_letter")
+        job = saved(store)
+        assert (job.status, job.cursor, job.dead_letters, job.processed_records) == ("failed", [10], 1, 9)
+        assert "rolled back" in (job.error or "")
+        assert [letter.record for letter in store.dead_letters("j")] == [3]
+    assert delivered(engine) == [number for number in range(10) if number != 3]
+    engine.dispose()
