@@ -218,6 +218,8 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(BatchSizer, "took", took)
     monkeypatch.setattr(reader, "REOPENING_SHARE", 1e9)
+    monkeypatch.setattr(sizing, "START", 60)
+    monkeypatch.setattr(sizing, "LEAST", 1)
 
 
 class TestAuto:
@@ -225,28 +227,31 @@ class TestAuto:
         self, store: MemoryJobStore, any_size: None, prefetch: int
     ) -> None:
         target = Target()
-        result = run_full_sync("j", Numbers(10_000), target, store=store, batch_size="auto", prefetch=prefetch)
-        assert target.records == list(range(10_000))
-        assert (result.status, result.job.processed_records) == ("completed", 10_000)
+        result = run_full_sync("j", Numbers(5_000), target, store=store, batch_size="auto", prefetch=prefetch)
+        assert target.records == list(range(5_000))
+        assert (result.status, result.job.processed_records) == ("completed", 5_000)
         assert len({len(batch) for batch in target.batches}) > 2
         assert [batch.previous_cursor for batch in target.batches[1:]] == [b.cursor for b in target.batches[:-1]]
         assert len({batch.key for batch in target.batches}) == len(target.batches)
 
-    @pytest.mark.parametrize("paging", ["keyset", "stream", "offset"])
-    def test_nor_one_of_a_database(self, engine: Engine, any_size: None, prefetch: int, paging: Any) -> None:
+    @pytest.mark.parametrize(("paging", "ahead"), [("keyset", 2), ("stream", 0), ("stream", 2), ("offset", 1)])
+    def test_nor_one_of_a_database(self, engine: Engine, any_size: None, ahead: int, paging: Any) -> None:
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE source (id INTEGER PRIMARY KEY)"))
             connection.execute(text("INSERT INTO source VALUES (:n)"), [{"n": n} for n in range(1, 1_001)])
         got: list[int] = []
+        sizes: set[int] = set()
 
         @transactional
         def write(batch: Batch[Any], connection: Connection) -> None:
             got.extend(row[0] for row in batch.records)
+            sizes.add(len(batch))
 
         with SQLJobStore(engine) as store:
             connector = SQLConnector(engine, "source", paging=paging)
-            run_full_sync("j", connector, write, store=store, batch_size="auto", prefetch=prefetch)
+            run_full_sync("j", connector, write, store=store, batch_size="auto", prefetch=ahead)
         assert got == list(range(1, 1_001))
+        assert len(sizes) > 1
 
     def test_it_grows_and_the_job_remembers(self, store: MemoryJobStore, growing: None, prefetch: int) -> None:
         numbers, target = Numbers(100_000), Target()

@@ -49,6 +49,10 @@ def store(engine: Engine) -> Iterator[SQLJobStore]:
         yield made
 
 
+# What does not depend on the database is shown on one of them.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
 class Counting(Picky):
     """Counts how often it is asked to write."""
 
@@ -82,6 +86,7 @@ def test_the_batch_that_would_exceed_the_limit_is_not_committed(store: SQLJobSto
     assert delivered(engine) == list(range(30))
 
 
+@on_sqlite
 def test_the_limit_counts_over_the_run_and_not_over_the_attempt(store: SQLJobStore) -> None:
     options: Any = {"store": store, "batch_size": 10, "on_refused": "dead_letter", "max_dead_letters": 2}
     sink = Picky(1, 12, 23)
@@ -92,6 +97,7 @@ def test_the_limit_counts_over_the_run_and_not_over_the_attempt(store: SQLJobSto
     assert (saved(store).cursor, saved(store).dead_letters) == ([20], 2)
 
 
+@on_sqlite
 def test_letters_that_were_replayed_make_room(store: SQLJobStore, engine: Engine) -> None:
     options: Any = {"store": store, "batch_size": 10, "on_refused": "dead_letter", "max_dead_letters": 1}
     sink = Picky(1, 12)
@@ -104,6 +110,7 @@ def test_letters_that_were_replayed_make_room(store: SQLJobStore, engine: Engine
     assert delivered(engine) == list(range(30))
 
 
+@on_sqlite
 def test_a_new_run_begins_to_count_anew(store: SQLJobStore) -> None:
     options: Any = {"store": store, "on_refused": "dead_letter", "max_dead_letters": 2}
     for _ in range(3):
@@ -121,6 +128,7 @@ def test_rotten_rows_are_not_bisected_to_the_end(sqlite_url: str) -> None:
     assert sink.tries < 400
 
 
+@on_sqlite
 def test_without_a_limit_every_record_may_become_a_letter(store: SQLJobStore) -> None:
     sink = Picky(*range(1, 150))
     result = run_full_sync(
@@ -129,12 +137,14 @@ def test_without_a_limit_every_record_may_become_a_letter(store: SQLJobStore) ->
     assert (result.status, result.job.dead_letters, result.job.processed_records) == ("incomplete", 149, 1)
 
 
+@on_sqlite
 def test_a_limit_of_zero_lets_nothing_pass(store: SQLJobStore) -> None:
     with pytest.raises(DeadLetterLimitError, match="max_dead_letters=0"):
         run_full_sync("j", Numbers(10), Picky(7), store=store, on_refused="dead_letter", max_dead_letters=0)
     assert (saved(store).dead_letters, saved(store).cursor) == (0, None)
 
 
+@on_sqlite
 def test_where_nothing_was_ever_accepted_the_refusal_itself_is_raised(store: SQLJobStore) -> None:
     with pytest.raises(ValueError, match="refused 0"):
         run_full_sync("j", Numbers(50), Picky(*range(50)), store=store, on_refused="dead_letter", max_dead_letters=10)
@@ -205,6 +215,7 @@ def test_records_of_every_type_of_the_codec_come_back_as_they_were(store: SQLJob
     assert list(map(encode_value, replayed)) == list(map(encode_value, EVERY_TYPE))
 
 
+@on_sqlite
 def test_a_record_that_cannot_be_kept_fails_the_run_and_says_so(store: SQLJobStore, engine: Engine) -> None:
     @transactional
     def refusing(batch: Batch[Any], connection: Connection) -> None:
@@ -283,6 +294,7 @@ def test_a_sink_may_publish_an_incomplete_run(store: SQLJobStore, engine: Engine
     assert delivered(engine) == [-1, -1, *range(10)]
 
 
+@on_sqlite
 def test_publishing_fails_with_the_run_and_is_done_by_the_next_call(store: SQLJobStore, engine: Engine) -> None:
     class Failing(Publishing):
         @override
@@ -299,6 +311,7 @@ def test_publishing_fails_with_the_run_and_is_done_by_the_next_call(store: SQLJo
     assert delivered(engine) == [-1, 0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
+@on_sqlite
 def test_a_sink_with_write_alone_may_publish_too(store: SQLJobStore) -> None:
     class Small:
         transactional = True
