@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -48,8 +49,8 @@ TOTAL, BATCH_SIZE = 60, 10
 IMPATIENT = Retry(max_tries=1)
 BOUND = 60.0
 """Seconds within which a busy machine gets over what takes a few."""
-RANDOM_CUTS = int(os.environ.get("RESUMABLE_SYNC_TEST_CUTS", "500"))
-"""How many cuts at random moments the long test makes, per kind of database."""
+CUTS = int(os.environ.get("RESUMABLE_SYNC_TEST_CUTS", "500"))
+"""How many cuts each of the long tests makes, per kind of database: before COMMITs, after them, at random moments."""
 
 NewDatabase = Callable[[str], str]
 OpenProxy = Callable[[str], TCPProxy]
@@ -57,6 +58,10 @@ OpenProxy = Callable[[str], TCPProxy]
 
 class Scissors:
     """Cuts one link of a proxy, once.
+
+    Attributes:
+        cut: Whether it has.
+        count: How many such moments there were.
 
     Args:
         proxy: The proxy.
@@ -68,8 +73,8 @@ class Scissors:
 
     def __init__(self, proxy: TCPProxy, moment: str, nth: int, act: Callable[[Link], object] = Link.cut) -> None:
         self.cut = False
+        self.count = 0
         self._proxy, self._moment, self._nth, self._act = proxy, moment, nth, act
-        self._count = 0
         self._answer_on: Link | None = None
         self._lock = threading.Lock()
 
@@ -85,8 +90,8 @@ class Scissors:
             self._at(link)
         elif self._moment == "after commit" and is_commit(chunk):
             with self._lock:
-                self._count += 1
-                if self._count == self._nth:
+                self.count += 1
+                if self.count == self._nth:
                     self._answer_on = link
 
     def _answer(self, link: Link, _chunk: bytes) -> None:
@@ -98,8 +103,8 @@ class Scissors:
 
     def _at(self, link: Link) -> None:
         with self._lock:
-            self._count += 1
-            if self._count != self._nth:
+            self.count += 1
+            if self.count != self._nth:
                 return
             self.cut = True
         self._act(link)
@@ -271,7 +276,32 @@ def test_cuts_at_random_moments(trial: Trial) -> None:
 @pytest.mark.timeout(3600)
 @each_kind
 def test_many_cuts_at_random_moments(trial: Trial) -> None:
-    cut_randomly(trial, RANDOM_CUTS)
+    cut_randomly(trial, CUTS)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(7200)
+@each_kind
+@pytest.mark.parametrize("moment", ["before commit", "after commit"])
+def test_many_cuts_around_a_commit(trial: Trial, moment: str) -> None:
+    chance = random.Random(moment)
+    with Scissors(trial.proxy, moment, 10**9) as uncut:
+        assert trial.attempt() is not None
+    cuts, outcomes = 0, Counter[str]()
+    for number in range(20 * CUTS):
+        if cuts == CUTS:
+            break
+        empty_target(trial.url)
+        with Scissors(trial.proxy, moment, chance.randint(1, uncut.count)) as scissors:
+            result = trial.attempt(retry=IMPATIENT if number % 2 else PATIENT)
+        cuts += scissors.cut
+        outcomes["failed" if result is None else str(result.status)] += scissors.cut
+        if result is None:
+            trial.finish()
+        else:
+            check_exact(trial.url, TOTAL)
+    print(f"{trial.url.partition(':')[0]} {moment}: {cuts} cuts, {dict(outcomes)}")
+    assert cuts == CUTS
 
 
 def cut_randomly(trial: Trial, count: int) -> None:
