@@ -65,6 +65,9 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
       `publish_incomplete`; what is replayed later goes into the target then.
     - What somebody changes in the target's columns while a run loads is not undone: the swap refuses, and says what to
       do.
+    - On PostgreSQL the swap waits up to 10 s for transactions that read the target, then fails and is tried again. One
+      of REPEATABLE READ or SERIALIZABLE that began before the last batch, and reads the target for the first time
+      after the swap, sees only what was loaded when it began, as PostgreSQL shows it after a TRUNCATE.
 
     Records are dicts, tuples with `Page.columns`, or Arrow data; their columns are matched with the table's by name. A
     missing table is created from the columns of a connector that can tell them, with the primary key that those have;
