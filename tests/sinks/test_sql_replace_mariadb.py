@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from resumable_sync import ConfigurationError, LeaseLostError
 from resumable_sync._retry import is_transient
+from resumable_sync.sinks import _swap_mysql
 from sinks.replacing import Attempt, DiedError, loaded, rows, stagings, tables
 
 TABLE = """CREATE TABLE target (
@@ -114,9 +115,7 @@ def test_tables_whose_names_differ_by_case_are_not_mistaken(engine: Engine) -> N
 
 
 def test_what_comes_while_it_is_loaded(engine: Engine, *, own: bool) -> None:
-    run(
-        engine, "CREATE TABLE target (id INTEGER PRIMARY KEY, name VARCHAR(20))", "INSERT INTO target VALUES (7, 'old')"
-    )
+    run(engine, *OLD)
     attempt = Attempt(engine, own).begin().write()
     run(engine, "CREATE TRIGGER fires AFTER INSERT ON target FOR EACH ROW SET @x = 1")
     with pytest.raises(ConfigurationError, match="would lose its triggers 'fires'"):
@@ -130,12 +129,19 @@ def test_what_comes_while_it_is_loaded(engine: Engine, *, own: bool) -> None:
     assert rows(engine) == loaded(1)
 
 
-def test_a_reader_that_holds_the_table_is_waited_for(engine: Engine, *, own: bool) -> None:
-    """For as long as locks are waited for; then the error is one that is tried again."""
-    run(
-        engine, "CREATE TABLE target (id INTEGER PRIMARY KEY, name VARCHAR(20))", "INSERT INTO target VALUES (7, 'old')"
-    )
-    event.listen(engine, "connect", lambda made, _: made.cursor().execute("SET SESSION lock_wait_timeout = 1"))
+@pytest.mark.parametrize("patience", [1, 86_400])
+def test_a_reader_that_holds_the_table_is_waited_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, patience: int, own: bool
+) -> None:
+    """For a bounded time; then the error is one that is tried again."""
+    monkeypatch.setattr(_swap_mysql, "LOCK_TIMEOUT", 1)
+
+    def limit(made: Any, _record: Any) -> None:
+        with made.cursor() as cursor:
+            cursor.execute(f"SET SESSION lock_wait_timeout = {patience}")
+
+    event.listen(engine, "connect", limit)
+    run(engine, *OLD)
     attempt = Attempt(engine, own).begin().write()
     with engine.connect() as reader:
         reader.execute(text("SELECT * FROM target")).all()
@@ -145,6 +151,7 @@ def test_a_reader_that_holds_the_table_is_waited_for(engine: Engine, *, own: boo
         assert reader.execute(text("SELECT id FROM target")).scalar_one() == 7
     attempt.complete()
     assert rows(engine) == loaded(1)
+    assert ask(engine, "SELECT @@SESSION.lock_wait_timeout") == [(patience,)]
 
 
 def at(engine: Engine, start: str, action: Any) -> None:
@@ -161,9 +168,7 @@ def at(engine: Engine, start: str, action: Any) -> None:
 
 @pytest.fixture
 def zombie(engine: Engine) -> Attempt:
-    run(
-        engine, "CREATE TABLE target (id INTEGER PRIMARY KEY, name VARCHAR(20))", "INSERT INTO target VALUES (7, 'old')"
-    )
+    run(engine, *OLD)
     return Attempt(engine, own=False).begin().write(2)
 
 

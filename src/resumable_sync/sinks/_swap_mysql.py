@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
 from sqlalchemy import Connection, TextClause, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from resumable_sync._database import LOCK_TIMEOUT
 from resumable_sync._errors import ConfigurationError, LeaseLostError, StoreError
 from resumable_sync._model import Job
 from resumable_sync.sinks._registry import Registry, Staging, run_id_of, staging_name
@@ -97,13 +99,36 @@ class MySQLReplacement:
             # What others have done meanwhile is seen.
             own = own.execution_options(isolation_level="READ COMMITTED")  # noqa: PLW2901 - the same one
             tables = _Tables(own, self.target, self.schema)
-            for _ in range(MAX_RACES):
-                try:
-                    return work(tables)
-                except _OvertakenError:
-                    own.rollback()
+            with _Bounded(own):
+                for _ in range(MAX_RACES):
+                    try:
+                        return work(tables)
+                    except _OvertakenError:
+                        own.rollback()
         msg = f"the staging table of {self.target!r} was renamed again and again by other attempts; see who does that"
         raise StoreError(msg)
+
+
+class _Bounded:
+    """Bounds the waits for locks of an engine of the caller's, until the block ends.
+
+    By default RENAME waits a day for the transaction of a reader, and every other reader waits behind it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._seconds = int(connection.exec_driver_sql("SELECT @@SESSION.lock_wait_timeout").scalar_one())
+
+    def __enter__(self) -> None:
+        self._set(min(self._seconds, LOCK_TIMEOUT))
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(SQLAlchemyError):  # a broken one is not used again
+            self._set(self._seconds)
+
+    def _set(self, seconds: int) -> None:
+        if self._seconds > LOCK_TIMEOUT:
+            self._connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {seconds}")
 
 
 @attrs.frozen
