@@ -2,9 +2,11 @@
 
 import pickle
 import re
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
@@ -13,17 +15,21 @@ from typing_extensions import override
 from resumable_sync import (
     Batch,
     Guarantee,
+    Job,
     JobStatus,
+    LeaseLostError,
     Retry,
     StoreError,
     plan_full_sync,
     replay_dead_letters,
+    reset_job,
     run_full_sync,
 )
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import FaultySink, FaultyStore, lose_answer
+from sinks.driving import batch
 from sinks.replacing import rows, stagings, tables
 
 ROWS = [(number, f"name {number}") for number in range(1, 51)]
@@ -97,13 +103,50 @@ def test_a_sync_again_and_again(source: str, store: SQLJobStore, engine: Engine)
         execute(engine, "DELETE FROM orders WHERE id < 9", "INSERT INTO orders VALUES (99, 'mine')")
 
 
-def test_a_job_that_was_deleted_leaves_nothing(source: str, store: SQLJobStore, engine: Engine) -> None:
+@pytest.mark.parametrize("how", ["deleted", "reset"])
+def test_a_job_that_starts_over_leaves_nothing(source: str, store: SQLJobStore, engine: Engine, how: str) -> None:
     sync(source, store, max_records=20)
-    loading = tables(engine)
-    store.delete("orders")
-    assert sync(source, store).job.run == 1
+    loading = staged(engine)
+    if how == "deleted":
+        store.delete("orders")
+    else:
+        reset_job("orders", store=store)
+    assert sync(source, store).status == JobStatus.COMPLETED
     assert seen(engine) == ROWS
-    assert len(loading - tables(engine)) == 1
+    assert len(loading) == 1
+    assert staged(engine) == []
+
+
+def test_a_zombie_publishes_nothing(store: SQLJobStore, engine: Engine) -> None:
+    """What it swaps is rolled back, or it finds nothing to swap."""
+    execute(engine, MAKE, OLD)
+    sink, successor = SQLSink("orders", mode="replace"), SQLSink("orders", mode="replace")
+    job = Job(id="orders", status=JobStatus.RUNNING, run=1, run_id=str(uuid.uuid4()))
+    lease = store.acquire("orders", owner="zombie", ttl=60)
+    with store.transaction() as transaction:
+        sink.begin(attrs.evolve(job, lease=lease), transaction.connection)
+        transaction.save(job, lease)
+    job = attrs.evolve(job, cursor=[1], processed_records=1, processed_batches=1)
+    with store.transaction() as transaction:
+        record = {"id": 1, "name": "one"}
+        each = batch([record], job_id="orders", token=lease.fencing_token)
+        sink.write(each, transaction.connection)
+        transaction.save(job, lease)
+    newer = store.acquire("orders", owner="successor", ttl=60, replacing=lease.fencing_token)
+    with store.transaction() as transaction:
+        successor.begin(attrs.evolve(job, lease=newer), transaction.connection)
+        transaction.save(job, newer)
+    done = attrs.evolve(job, status=JobStatus.COMPLETED)
+    for _ in range(2):
+        with pytest.raises(LeaseLostError), store.transaction() as transaction:
+            sink.complete(done, transaction.connection)
+            transaction.save(done, lease)
+        assert seen(engine) == [(-1, "old")]
+    with store.transaction() as transaction:
+        successor.complete(done, transaction.connection)
+        transaction.save(done, newer)
+    assert seen(engine) == [(1, "one")]
+    assert staged(engine) == []
 
 
 def test_an_incomplete_run_is_published_with_its_last_letter(

@@ -146,7 +146,7 @@ class TargetCheckpoint:
             msg = (
                 f"job {job.id!r}: {job.processed_records} records of run {job.run} were processed, but the target "
                 f"{self.target!r} has no checkpoint of that run: it was replaced, or the run was begun with another "
-                "sink. Go on with that one, or start over with store.delete(job_id)"
+                "sink. Go on with that one, or start over with reset_job(job_id)"
             )
             raise StoreError(msg)
         start = update(self._rows).where(self._mine(job.id))
@@ -191,7 +191,7 @@ class TargetCheckpoint:
         msg = (
             f"job {batch.job_id!r}: batch {batch.sequence} does not follow on the checkpoint of the target "
             f"{self.target!r} ({row.processed_batches} batches, {row.processed_records} records), and was not written: "
-            "somebody changed one of them. Start over with store.delete(job_id)"
+            "somebody changed one of them. Start over with reset_job(job_id)"
         )
         raise StoreError(msg)
 

@@ -117,7 +117,7 @@ def find(known: Sequence[Staging], job: Job, target: str) -> Staging:
         msg = (
             f"job {job.id!r}: {job.processed_records} records of run {job.run} were processed, but there is no staging "
             f"table of that run for the target {target!r}: it was restored, or the run was begun with another sink. Go "
-            "on with that one, or start over with store.delete(job_id)"
+            "on with that one, or start over with reset_job(job_id)"
         )
         raise StoreError(msg)
     if found.state == "superseded":
@@ -152,5 +152,5 @@ def dropped(job_id: str, target: str, staging: str) -> str:
     """Say that a staging table is gone."""
     return (
         f"job {job_id!r}: the staging table {staging!r}, with the rows of this run for the target {target!r}, was "
-        "dropped; start over with store.delete(job_id)"
+        "dropped; start over with reset_job(job_id)"
     )

@@ -103,7 +103,7 @@ def _compare_columns(target: Table, wanted: dict[_Key, Piece], present: dict[_Ke
         msg = (
             f"table {target.schema}.{target.name} was altered while it was being synced: its column "
             f"{', '.join(map(repr, different))} is not what the staging table has; undo that and run again, or start "
-            "over with store.delete(job_id)"
+            "over with reset_job(job_id)"
         )
         raise ConfigurationError(msg)
 

@@ -68,5 +68,5 @@ def altered(target: str, what: Sequence[str], staging: str) -> str:
     """Say that a target was altered while its successor was loaded."""
     return (
         f"table {target!r} was altered since the run began ({', '.join(what)}), which replacing it would undo; make "
-        f"the same change to the staging table {staging!r} and run again, or start over with store.delete(job_id)"
+        f"the same change to the staging table {staging!r} and run again, or start over with reset_job(job_id)"
     )

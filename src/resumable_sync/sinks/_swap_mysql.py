@@ -55,11 +55,14 @@ class MySQLReplacement:
     It works on a connection of its own, since DDL would commit the caller's transaction.
 
     - The name of a staging table ends with the fencing token of the attempt that fills it. An attempt that takes over
-      renames it to a name of its own, so the statements of a zombie, its swap too, find no table.
+      renames it to a name of its own, so the statements of a zombie, its swap too, find no table. Without `url=` a
+      zombie at the end of its run may still swap before its successor has begun: the rows are whole, and the successor
+      sees that it was done.
     - `RENAME TABLE target TO ..._old, staging TO target` happens whole or not. That there is an `..._old` is what shows
       that it happened, until the register says so; only then it is dropped. Where there was no target, an empty table
       takes the part of the old one.
     - The register names every table before it is made. It may name one that is not there, never the other way round.
+    - Triggers and foreign keys are seen as far as the role may see them.
 
     Args:
         target: Name of the target.

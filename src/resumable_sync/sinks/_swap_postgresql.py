@@ -134,7 +134,7 @@ def _check(connection: Connection, table: Table) -> None:
 def _existing(connection: Connection, name: str, schema: str | None) -> Table:
     table = find(connection, quote(connection, name, schema))
     if table is None:
-        msg = f"table {_name(name, schema)!r} is gone: somebody dropped it; start over with store.delete(job_id)"
+        msg = f"table {_name(name, schema)!r} is gone: somebody dropped it; start over with reset_job(job_id)"
         raise ConfigurationError(msg)
     return table
 
