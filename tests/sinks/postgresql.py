@@ -6,6 +6,11 @@ from resumable_sync.sinks._swap_postgresql import PostgreSQLSwapper
 
 SWAPPER = PostgreSQLSwapper()
 TABLE = 'sales."Or%ders"'
+ORDERS = (
+    "CREATE TABLE customers (id int PRIMARY KEY)",
+    "CREATE TABLE orders (id int PRIMARY KEY, name text DEFAULT 'new', customer int)",
+    "INSERT INTO orders VALUES (1, 'old')",
+)
 ROLES = ("reader", "lead", "clerk", "keeper")
 
 

@@ -74,6 +74,8 @@ class StagedReplacement:
         if current.state == "loading" and reflect(connection, current.name, schema) is None:
             raise StoreError(dropped(job.id, self.target, current.name))
         staged = current.state == "loading"
+        if staged:
+            self.swapper.follow(connection, self.target, schema, current.name)
         return Place(current.name if staged else self.target, schema, staged)
 
     def _start(self, registry: Registry, job: Job, token: int, make: Make) -> Place:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.sinks._catalog_postgresql import Piece, Table, pieces
+from resumable_sync.sinks._swap import altered
 from resumable_sync.sinks._target import quote, verbatim
 
 __all__ = ["interim", "is_renamed", "run", "settle"]
@@ -65,7 +66,7 @@ def settle(connection: Connection, target: Table, staged: Table, *, complete: bo
         if complete or piece.kind != "self":
             wanted[piece.kind, name, piece.part] = piece
     present = _present(connection, staged)
-    _compare_columns(target, wanted, present)
+    _compare_columns(target, staged, wanted, present)
     wrong = [
         key
         for key, piece in present.items()
@@ -93,19 +94,14 @@ def _place(key: _Key) -> tuple[int, bool, _Key]:
     return _PLACES[kind], (kind, name) != ("table", "owner"), key
 
 
-def _compare_columns(target: Table, wanted: dict[_Key, Piece], present: dict[_Key, Piece]) -> None:
+def _compare_columns(target: Table, staged: Table, wanted: dict[_Key, Piece], present: dict[_Key, Piece]) -> None:
     different = [
         key[1]
         for key, piece in wanted.items()
         if key[0] == "column" and (key not in present or present[key].definition != piece.definition)
     ]
     if different:
-        msg = (
-            f"table {target.schema}.{target.name} was altered while it was being synced: its column "
-            f"{', '.join(map(repr, different))} is not what the staging table has; undo that and run again, or start "
-            "over with reset_job(job_id)"
-        )
-        raise ConfigurationError(msg)
+        raise ConfigurationError(altered(f"{target.schema}.{target.name}", different, staged.name))
 
 
 def _take_away(connection: Connection, staged: Table, key: _Key, piece: Piece) -> None:

@@ -49,6 +49,17 @@ class Swapper(Protocol):
         """
         ...
 
+    def follow(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
+        """Make of a staging table with rows what the target, if it is there, has become since.
+
+        Is called when an attempt goes on with a run. So a check that was dropped, because it refused records, does not
+        refuse them again when they are replayed. Where that cannot be done it does nothing.
+
+        Raises:
+            ConfigurationError: If the columns of the target were altered.
+        """
+        ...
+
     def swap(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
         """Put the staging table into the target's place, and drop the old table, if there was one.
 

@@ -102,6 +102,13 @@ class PostgreSQLSwapper(Swapper):
             raise ConfigurationError(msg) from scrub(error)
 
     @override
+    def follow(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
+        target = find(connection, quote(connection, name, schema))
+        if target is not None:
+            with _bounded(connection):
+                settle(connection, target, _existing(connection, staging, target.schema), complete=False)
+
+    @override
     def swap(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
         target = find(connection, quote(connection, name, schema))
         staged = _existing(connection, staging, target.schema if target else schema)

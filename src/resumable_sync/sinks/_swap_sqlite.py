@@ -84,6 +84,10 @@ class SQLiteSwapper(Swapper):
             raise ConfigurationError(msg) from error
 
     @override
+    def follow(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
+        """Do nothing: checks stand in the statement that made the staging table."""
+
+    @override
     def swap(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
         self.check(connection, name, schema)
         old = _entry(connection, name, schema)
