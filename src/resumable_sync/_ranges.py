@@ -70,8 +70,8 @@ class KeyRanges(Protocol):
         """Give the same with rows of these columns, in this order."""
         ...
 
-    def check(self) -> None:
-        """See to it that the key is unique and never NULL.
+    def check(self, *, unique: bool) -> None:
+        """See to it that the key is never NULL, which no range holds, and unique if it must be.
 
         Raises:
             ConfigurationError: If it is not.

@@ -24,8 +24,8 @@ __all__ = ["Walk"]
 Row: TypeAlias = tuple[Any, ...]
 Report: TypeAlias = dict[str, Any]
 
-_GROWTH = 64
-"""How many batches a range may span whose checksum the databases compute."""
+_SPAN = 100_000
+"""Rows that a range may have whose checksum the databases compute: a statement shall not take long."""
 
 
 @attrs.frozen
@@ -87,7 +87,8 @@ class Walk(Connector[Report]):
         place = Place.of(cursor)
         if cursor is None:
             if self._source is not None:
-                self._source.check()
+                self._source.check(unique=True)
+            self._target.check(unique=False)
             # The job has accepted a record before one can be refused; else the engine would take it for a failure.
             yield self._report(place, Finding())
         steps = self._walk(place, batch_size) if place.phase == "walk" else iter(())
@@ -117,7 +118,7 @@ class Walk(Connector[Report]):
         while place.phase == "walk":
             moved = self._by_digest(source, place, span) if self._digests else None
             if moved is not None:
-                span = min(span * 2, size * _GROWTH)
+                span = max(size, min(span * 2, _SPAN))
                 place, found = moved
                 yield place, found
             elif span > size:

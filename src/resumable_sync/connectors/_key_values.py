@@ -47,6 +47,8 @@ def key_binder(dialect: Dialect, declared: sa.TypeEngine[Any], kind: ColumnKind,
         make = _sqlite(kind.name, plain_type(declared))
 
     def bind(value: Any) -> Any:
+        if value is None:
+            raise NoSuchKeyError
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         try:

@@ -151,8 +151,7 @@ class KeysetPlan:
         Raises:
             ConfigurationError: If it is not.
         """
-        if any(self.source.nullable.get(part.name, True) for part in self.key):
-            self._refuse_if(connection, self._nulls(), "holds NULL, and rows without a key would be left out")
+        self.check_nulls(connection)
         names = {part.name for part in self.key}
         if not any(proof <= names for proof in self.source.unique):
             columns = [side.column for side in self._sides]
@@ -164,6 +163,15 @@ class KeysetPlan:
                 self._refuse_if(connection, beyond, "holds times that Python has not (infinity, before year 1)")
         if self._dialect.name == "sqlite" and not self.source.is_table:
             self._check_kinds(connection)
+
+    def check_nulls(self, connection: Connection) -> None:
+        """See to it that the key is without NULL, where the schema does not prove it.
+
+        Raises:
+            ConfigurationError: If it is not.
+        """
+        if any(self.source.nullable.get(part.name, True) for part in self.key):
+            self._refuse_if(connection, self._nulls(), "holds NULL, and rows without a key would be left out")
 
     def _check_kinds(self, connection: Connection) -> None:
         # The affinity of an expression is unknown here, and would turn the one kind into the other.

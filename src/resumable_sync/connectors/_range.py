@@ -112,9 +112,9 @@ class SQLRanges(KeyRanges):
         return SQLRanges(self._engine, self._plan, self.kinds, self._binders, digests=False)
 
     @override
-    def check(self) -> None:
+    def check(self, *, unique: bool) -> None:
         with connect(self._engine) as connection:
-            self._plan.check(connection)
+            (self._plan.check if unique else self._plan.check_nulls)(connection)
 
     @override
     def page(self, after: Key | None, upto: Key | None, limit: int | None) -> KeyPage:
