@@ -75,6 +75,7 @@ def run_full_sync(
         if_completed: What to do with a finished job: "rerun" (default) or "skip".
         if_held: What to do while another attempt works: "raise" (default), "skip" or "wait".
         if_changed: What to do when the source is not the one of the checkpoint: "raise" (default), "rerun" or "resume".
+            A resume with another key or paging, or without a column that the run began with, is refused all the same.
         resume_within: Seconds; an older checkpoint starts a new run. None (default): any age.
         on_refused: What to do with a record the sink refuses for good: "fail" (default) or "dead_letter".
         max_dead_letters: Most dead letters of a run, 0 or more (default 100): the batch that would bring it above that

@@ -369,7 +369,7 @@ def test_a_pinned_connector_reads_the_columns_of_before(
 
 
 def test_cursor_of_another_paging_is_refused(source: str, connect: Connect) -> None:
-    with pytest.raises(CursorError, match=r"a cursor of the table 'items' is .*store\.delete"):
+    with pytest.raises(CursorError, match=r"a cursor of the table 'items' is .*reset_job"):
         next(connect(source, "items").read([5], 3))
     with pytest.raises(CursorError, match=r"is \[offset\]"):
         next(connect(source, "items", paging="offset").read([[5], [20]], 3))

@@ -219,3 +219,15 @@ def test_a_cursor_of_before_there_were_anchors_goes_on(
     execute(source, MOVES["is gone"])
     assert half(if_moved="raise").status == "completed"
     assert [row[0] for row in target.rows] == list(range(1, 21))
+
+
+def test_one_connector_for_many_runs_sees_what_was_added_between_them(
+    store: MemoryJobStore, source: Engine, target: Collected
+) -> None:
+    with closing(SQLConnector(source, "items")) as connector:
+        run_full_sync("j", connector, target, store=store, max_records=5, batch_size=5)
+        execute(source, WIDER)
+        run_full_sync("j", connector, target, store=store, if_changed="resume")
+        assert set(target.columns) == {("id", "name", "price")}
+        run_full_sync("j", connector, target, store=store)
+    assert target.columns[-1] == ("id", "name", "price", "extra")

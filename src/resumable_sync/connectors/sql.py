@@ -166,8 +166,8 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
     @property
     @override
     def fingerprint(self) -> Mapping[str, str]:
-        """The parts that a cursor depends on. Looks the table or query up, at the first time."""
-        reader = self._opened()
+        """The parts that a cursor depends on. Looks the table or query up each time: a run begins with asking."""
+        reader = self._opened(anew=True)
         read, dialect = self._table_or_query, self._database.engine.dialect
         parts = {
             "source": database_identity(self._database.engine),
@@ -248,9 +248,9 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
         """Close the connections, if the connector was made from a URL."""
         self._database.close()
 
-    def _opened(self) -> KeysetReader | OffsetReader:
+    def _opened(self, *, anew: bool = False) -> KeysetReader | OffsetReader:
         with self._lock:
-            if self._reader is None:
+            if self._reader is None or anew:
                 self._reader = self._open()
             return self._reader
 
@@ -289,7 +289,7 @@ class SQLQueryTemplate(OffsetConnector[Row]):
 
     Each page sends the query with its two parameters. Only for sources that do not change, and keep their order, while
     they are read, and a page costs the more the deeper it lies: where there is a unique key, `SQLConnector` is safe and
-    fast.
+    fast. Name the columns: what `*` stands for may change during a run.
 
     The cursor is the number of rows delivered: `[200]`.
 
