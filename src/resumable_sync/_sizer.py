@@ -117,8 +117,8 @@ class BatchSizer:
 
     References:
         pt-online-schema-change (`--chunk-time`) and Spirit choose the size of the next chunk by the time of the last
-        ones. Spirit takes a high percentile against outliers, as here the median, and once measured the time in its
-        queue too, which let the size collapse.
+        ones. In Spirit that was also the time in a queue, which does not become less with the size, and the size went
+        down to its floor (https://github.com/block/spirit/pull/1072): hence what is measured here, and the fixed cost.
     """
 
     def __init__(self, size: int = START) -> None:

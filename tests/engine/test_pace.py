@@ -276,6 +276,24 @@ class TestAuto:
         run_full_sync("j", Numbers(50_000), target, store=store, batch_size="auto")
         assert len(target.batches[0]) == learned
 
+    def test_a_database_remembers_it(self, engine: Engine, growing: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sizing, "START", 100)
+        sizes: list[int] = []
+
+        @transactional
+        def write(batch: Batch[int], connection: Connection) -> None:
+            sizes.append(len(batch))
+
+        with SQLJobStore(engine) as store:
+            run_full_sync("j", Numbers(3_000), write, store=store, batch_size="auto", max_records=2_500)
+            learned = saved(store).batch_size
+        count = len(sizes)
+        with SQLJobStore(engine) as store:
+            run_full_sync("j", Numbers(6_000), write, store=store, batch_size="auto")
+        assert learned is not None
+        assert (sizes[0], sizes[count]) == (100, learned)
+        assert learned > 100
+
     def test_a_given_size_changes_nothing_of_it(self, store: MemoryJobStore, growing: None) -> None:
         run_full_sync("j", Numbers(50_000), Target(), store=store, batch_size="auto")
         learned, target = saved(store).batch_size, Target()
