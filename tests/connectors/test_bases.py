@@ -178,13 +178,13 @@ BAD = [[], [-1], [True], ["x"], "x", 3, {"offset": 3}, [1, 2], (5,), [None], [1.
 
 @pytest.mark.parametrize("cursor", BAD, ids=repr)
 def test_offset_cursor_that_means_nothing(cursor: Any) -> None:
-    with pytest.raises(CursorError, match=r"start over with store\.delete"):
+    with pytest.raises(CursorError, match=r"start over with reset_job"):
         next(Offsets().read(cursor, 10))
 
 
 @pytest.mark.parametrize("cursor", [[], [None], [1, 2], "x", 3, (1,)], ids=repr)
 def test_keyset_cursor_that_means_nothing(cursor: Any) -> None:
-    with pytest.raises(CursorError, match=r"start over with store\.delete"):
+    with pytest.raises(CursorError, match=r"start over with reset_job"):
         next(Keys().read(cursor, 10))
 
 
@@ -194,7 +194,7 @@ def test_keyset_cursor_that_means_nothing(cursor: Any) -> None:
     ids=repr,
 )
 def test_token_cursor_that_means_nothing(cursor: Any) -> None:
-    with pytest.raises(CursorError, match=r"start over with store\.delete"):
+    with pytest.raises(CursorError, match=r"start over with reset_job"):
         next(Tokens().read(cursor, 10))
 
 

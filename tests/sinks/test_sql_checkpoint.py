@@ -82,7 +82,7 @@ def test_a_batch_out_of_sequence_is_refused_and_not_written(engine: Engine, make
     begin(sink)
     sink.write(numbers(0), None)
     strange = numbers(number, previous_cursor=[7], cursor=[9])
-    with pytest.raises(StoreError, match=r"does not follow.*store\.delete") as caught:
+    with pytest.raises(StoreError, match=r"does not follow.*reset_job") as caught:
         sink.write(strange, None)
     assert not is_transient(caught.value)
     assert rows(engine) == [0, 1, 2]

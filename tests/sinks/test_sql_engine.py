@@ -146,7 +146,7 @@ def test_a_target_that_was_replaced_is_refused(source: str, apart: tuple[SQLJobS
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM orders"))
         connection.execute(text("DELETE FROM resumable_sync_checkpoints"))
-    with pytest.raises(StoreError, match=r"store\.delete"):
+    with pytest.raises(StoreError, match=r"reset_job"):
         run_full_sync("j", connector, sink, store=store, batch_size=10)
     assert delivered(url) == []
     store.delete("j")
