@@ -92,6 +92,7 @@ def through_sqlalchemy(error: Exception) -> DBAPIError:
         (errors.UndefinedTable("42P01"), False),
         (errors.QueryCanceled("57014"), False),
         (psycopg.OperationalError("server closed the connection unexpectedly"), True),
+        (psycopg.errors.ConnectionTimeout("connection timeout expired"), True),
         (psycopg.InternalError("no code"), False),
     ],
 )

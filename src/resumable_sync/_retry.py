@@ -49,17 +49,17 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 def _has_transient_code(error: BaseException) -> bool:
-    module, name = type(error).__module__, type(error).__name__
+    module, names = type(error).__module__, {base.__name__ for base in type(error).__mro__}
     errorname = getattr(error, "sqlite_errorname", None)
     if isinstance(errorname, str):
         return errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
     if module.startswith("psycopg"):
         sqlstate = getattr(error, "sqlstate", None)
-        # Without a code the server said nothing: refused, cut off, or never reached.
-        return sqlstate.startswith(_SQLSTATES) if sqlstate else name == "OperationalError"
+        # Without a code the server said nothing: refused, cut off, never reached, or not in time.
+        return sqlstate.startswith(_SQLSTATES) if sqlstate else "OperationalError" in names
     if module.startswith("pymysql"):
         return bool(error.args) and error.args[0] in _MYSQL_CODES
-    return module.startswith("sqlalchemy") and name == "TimeoutError"  # no connection was free in the pool
+    return module.startswith("sqlalchemy") and "TimeoutError" in names  # no connection was free in the pool
 
 
 def _refuse(attribute: Any, value: object, allowed: str) -> NoReturn:
