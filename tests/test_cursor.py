@@ -140,6 +140,12 @@ def test_too_large_and_too_deep() -> None:
         "[1,NaN]",
         "[1,1e3]",
         '[1,{"$uuid":"x"}]',
+        *(
+            f'[1,{{"{tag}":{content}}}]'
+            for tag in ("$int", "$float", "$str", "$bytes", "$decimal", "$datetime", "$date", "$time", "$timedelta")
+            for content in ("1", "null", "[]", "[1]", '["x",0,null]', "{}", '"x"')
+        ),
+        *(f'[1,{{"$uuid":{content}}}]' for content in ("1", "null", "[]", "{}")),
         '[1,{"$datetime":["2026-01-01T00:00:00",0,"Nowhere/Here"]}]',
         '[1,{"$datetime":["2026-01-01T00:00:00",7,null]}]',
         '[1,{"$bytes":"!"}]',

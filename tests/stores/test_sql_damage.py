@@ -138,10 +138,22 @@ def test_any_type_in_any_column(sqlite_url: str, field: str, value: Any) -> None
         engine.dispose()
 
 
+DAMAGED_LETTERS = [
+    ("record", "["),
+    ("columns", "x"),
+    ("columns", "[1,5]"),
+    ("columns", "[1,[5]]"),
+    ("cursor", "[1,null]"),
+    ("run", -1),
+    ("error", "[1,2]"),
+    ("key", "é"),
+]
+
+
 def test_a_damaged_dead_letter(store: SQLJobStore, engine: Engine) -> None:
     lease = store.acquire("job", owner="one", ttl=60.0)
     letter = DeadLetter(job_id="job", run=1, record=[1], columns=["n"], error="e", cursor=[0], key="k")
-    for field, value in (("record", "["), ("columns", "x"), ("cursor", "[1,null]"), ("run", -1), ("error", "[1,2]")):
+    for field, value in DAMAGED_LETTERS:
         with store.transaction() as transaction:
             store.add_dead_letters([letter], transaction)
             transaction.save(JOB, lease)
@@ -214,3 +226,62 @@ def test_a_record_that_cannot_be_kept_is_told_with_its_job_and_batch(
     assert "cursor" not in message
     assert list(store.dead_letters("job")) == []
     store.release(lease)
+
+
+DAMAGED_ATTEMPTS: list[tuple[str, Any]] = [
+    ("run", -1),
+    ("attempt", -1),
+    ("from_records", -1),
+    ("to_records", -1),
+    ("fencing_token", -1),
+    ("from_cursor", "["),
+    ("to_cursor", "[1,null]"),
+    ("error", "[1,2]"),
+    ("started_at", 9_000_000_000_000_000_000),
+    ("ended_at", 9_000_000_000_000_000_000),
+    ("outcome", "done"),
+]
+
+
+def test_damaged_lineage_is_named_and_stops_nothing(store: SQLJobStore, engine: Engine) -> None:
+    for field, value in DAMAGED_ATTEMPTS:
+        lease = store.acquire("job", owner="one", ttl=60.0)
+        store.save(JOB, lease)
+        store.release(lease)
+        with engine.begin() as connection:
+            statement = text(f"UPDATE resumable_sync_attempts SET {field} = :value WHERE job_id = 'job'")
+            assert connection.execute(statement, {"value": value}).rowcount == 1
+        with pytest.raises(StateCorruptError) as caught:
+            store.attempts("job")
+        assert (caught.value.job_id, caught.value.field) == ("job", field)
+        assert store.load("job") == JOB
+        lease = store.acquire("job", owner="two", ttl=60.0)
+        store.release(store.save(JOB, store.renew(lease, 60.0)))
+        store.delete("job")
+        assert store.attempts("job") == []
+
+
+@pytest.mark.parametrize("field", ["owner", "outcome", "error", "to_cursor", "run", "fencing_token", "started_at"])
+def test_lineage_that_is_no_text_stops_nothing(sqlite_url: str, field: str) -> None:
+    engine = create_engine(sqlite_url)
+    with SQLJobStore(sqlite_url) as store:
+        lease = store.acquire("job", owner="one", ttl=60.0)
+        for _ in range(2):
+            store.save(JOB, lease)
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"UPDATE resumable_sync_attempts SET {field} = CAST(x'ff20' AS TEXT)")
+            lease = store.acquire("job", owner="one", ttl=60.0)
+            store.save(JOB, lease)
+            store.release(lease)
+            store.delete("job")
+            lease = store.acquire("job", owner="one", ttl=60.0)
+        store.save(JOB, lease)
+        store.release(lease)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE resumable_sync_attempts SET {field} = CAST(x'ff20' AS TEXT)")
+        with pytest.raises(StateCorruptError):
+            store.attempts("job")
+        store.release(store.acquire("job", owner="two", ttl=60.0))
+        store.delete("job")
+        assert store.attempts("job") == []
+    engine.dispose()

@@ -1,26 +1,17 @@
 """Stored jobs that were damaged by hand: said with job and field, and left as they are."""
 
-import sqlite3
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import Engine, column, create_engine, literal, table, text
 
-from resumable_sync import (
-    Batch,
-    CrashLoopError,
-    CursorError,
-    SourceChangedError,
-    StateCorruptError,
-    plan_full_sync,
-    run_full_sync,
-)
+from resumable_sync import Batch, StateCorruptError, plan_full_sync, run_full_sync
 from resumable_sync.stores.sql import SQLJobStore
+from trouble.mutations import BATCH_SIZE, Mutator, State, try_out
 from trouble.parts import JOB_ID, Insert, Numbers, check_exact, engine_of, make_target
 
 TOTAL = 50
@@ -35,10 +26,12 @@ COUNTS = [
     "total_records",
     "dead_letters",
     "stalled_attempts",
+    "batch_size",
 ]
 TIMES = ["created_at", "started_at", "updated_at", "finished_at"]
 EVERYWHERE: list[tuple[str, Any]] = [
     *((field, -1) for field in COUNTS),
+    ("batch_size", 0),
     *((field, TOO_GREAT) for field in TIMES),
     *((field, -TOO_GREAT) for field in TIMES),
     *(("status", value) for value in ["", "done", "RUNNING", "running "]),
@@ -48,14 +41,14 @@ EVERYWHERE: list[tuple[str, Any]] = [
         for value in ["", " ", "20", "[20]", "[1,20", "[9,[20]]", '[1,{"no such tag":1}]', "[1,null]", "x'20"]
     ),
     *((field, value) for field in ["fingerprint", "error"] for value in ["[1,", '[1,{"x":', "[1,20]"]),
-    *(("fencing_token", value) for value in [-1, TOO_GREAT]),
+    *((field, value) for field in ["fencing_token", "saved_token"] for value in [-1, TOO_GREAT]),
     *(("stop_requested", value) for value in [-1, 2]),
 ]
 """Damage that any database's column can hold."""
 ONLY_SQLITE: list[tuple[str, Any]] = [
     *(
         (field, value)
-        for field in [*COUNTS, *TIMES, "fencing_token"]
+        for field in [*COUNTS, *TIMES, "fencing_token", "saved_token"]
         for value in ["x", "", 1.5, b"\x01", float("inf")]
     ),
     *((field, b"\xff\x00") for field in ["status", "run_id", "cursor", "fingerprint", "error"]),
@@ -150,91 +143,63 @@ def test_text_that_is_no_text_is_named_too(sqlite_url: str) -> None:
             vandal.write(**{field: before})
 
 
-class Row:
-    """The row of a job in a SQLite file, to be damaged again and again."""
-
-    def __init__(self, path: Path) -> None:
-        self.url = f"sqlite:///{path}"
-        begin(self.url)
-        self.store = SQLJobStore(self.url)
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._columns = [row[1] for row in self._connection.execute("PRAGMA table_info(resumable_sync_jobs)")]
-        self._whole = self._connection.execute("SELECT * FROM resumable_sync_jobs").fetchone()
-
-    def write(self, field: str, value: Any) -> None:
-        """Put the row back as it was, but for one field."""
-        assignments = ", ".join(f"{name} = ?" for name in self._columns)
-        values = dict(zip(self._columns, self._whole, strict=True)) | {field: value}
-        self._connection.execute(f"UPDATE resumable_sync_jobs SET {assignments}", list(values.values()))
-        self._connection.execute("DELETE FROM target WHERE number >= 20")
-
-    def read(self) -> list[str]:
-        """Give every column as SQLite writes it down, type and all."""
-        columns = ", ".join(f"quote({name})" for name in self._columns)
-        return list(self._connection.execute(f"SELECT {columns} FROM resumable_sync_jobs").fetchone())
-
-    def value(self, field: str) -> Any:
-        """Give what the field held at first."""
-        return self._whole[self._columns.index(field)]
-
-    def close(self) -> None:
-        """Close what is open."""
-        self._connection.close()
-        self.store.close()
+MUTATIONS = int(os.environ.get("RESUMABLE_SYNC_MUTATIONS", "10000"))
+"""How many damaged rows of each kind of database the long test tries out."""
 
 
-@pytest.fixture(scope="module")
-def row(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    made = Row(tmp_path_factory.mktemp("state") / "jobs.db")
-    yield made
-    made.close()
+def try_many(url: str, count: int) -> None:
+    """Damage the rows again and again; each time a sync must be right, or say that it is damaged and write nothing."""
+    came_to: Counter[str] = Counter()
+    with closing(State(url)) as state:
+        mutator = Mutator(f"{state.engine.dialect.name} {count}", state)
+        for number in range(count):
+            rows, damage = mutator.next()
+            if not state.put(rows):
+                came_to["not taken by the database"] += 1
+                continue
+            try:
+                came_to[try_out(state, "auto" if number % 4 == 0 else BATCH_SIZE)] += 1
+            except BaseException as error:
+                error.add_note(f"number {number}: {damage}")
+                raise
+    print(state.engine.dialect.name, dict(came_to))
+    assert came_to["StateCorruptError"] > count / 10
+    assert sum(times for what, times in came_to.items() if what.startswith(("resume", "new"))) > count / 10
 
 
-FIELDS = ["status", "run", "run_id", "attempt", "cursor", "processed_records", "processed_batches", "total_records"]
-FIELDS += ["dead_letters", "fingerprint", "stalled_attempts", "error", *TIMES, "fencing_token", "stop_requested"]
-ANYTHING = st.one_of(
-    st.none(),
-    st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-    st.binary(max_size=20),
-)
+@pytest.mark.parametrize(("kind", "count"), [("sqlite", 150), ("postgresql", 30), ("mariadb", 30)])
+def test_damage_at_random(new_database: Callable[[str], str], kind: str, count: int) -> None:
+    try_many(new_database(kind), count)
 
 
-@st.composite
-def bent(draw: st.DrawFn, original: str) -> str:
-    """Text with one character changed, dropped or doubled."""
-    place = draw(st.integers(0, max(0, len(original) - 1)))
-    instead = draw(st.sampled_from(["", original[place : place + 1] * 2, "0", "9", "[", "]", '"', ",", "$", "é"]))
-    return original[:place] + instead + original[place + 1 :]
+@pytest.mark.crash
+@pytest.mark.timeout(7200)
+def test_damage_at_random_ten_thousand_times(database_url: str) -> None:
+    try_many(database_url, MUTATIONS)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(data=st.data(), field=st.sampled_from(FIELDS))
-def test_random_damage_is_refused_or_makes_a_job_that_could_be(row: Row, data: st.DataObject, field: str) -> None:
-    original = row.value(field)
-    value = data.draw(ANYTHING if not isinstance(original, str) else ANYTHING | bent(original))
-    try:
-        row.write(field, value)
-    except (sqlite3.IntegrityError, OverflowError):
-        return  # NOT NULL
-    damaged = row.read()
-    for function in (plan_full_sync, run_full_sync):
-        error = error_of(partial(function, JOB_ID, Numbers(TOTAL), Insert(), store=row.store, **OPTIONS))
-        if isinstance(error, StateCorruptError):
-            assert (error.job_id, error.field) == (JOB_ID, field)
-            assert row.read() == damaged, "the row was changed"
-        elif error is not None:
-            assert isinstance(error, (CursorError, CrashLoopError, SourceChangedError)), repr(error)
-            assert field in {"cursor", "stalled_attempts", "fingerprint"}
+LAST_TOKEN = 253_402_300_800_000_000
+NO_ROOM = {
+    "fencing_token": f"UPDATE resumable_sync_jobs SET fencing_token = {LAST_TOKEN}",
+    "newest deleted token": f"UPDATE resumable_sync_meta SET value = {LAST_TOKEN} WHERE name = 'newest_deleted_token'",
+    **{
+        field: f"UPDATE resumable_sync_jobs SET {field} = {2**63 - 1}"
+        for field in COUNTS
+        if field not in {"total_records", "batch_size", "stalled_attempts"}
+    },
+}
 
 
-OPTIONS: Any = {"batch_size": 10, "count": False, "max_records": 10}
-
-
-def error_of(function: Callable[[], object]) -> Exception | None:
-    try:
-        function()
-    except Exception as error:
-        return error
-    return None
+@pytest.mark.parametrize("what", list(NO_ROOM))
+def test_what_leaves_no_room_to_go_on_is_refused(sqlite_url: str, what: str) -> None:
+    """An attempt that would damage the row itself, or overflow it, does not begin."""
+    begin(sqlite_url)
+    with engine_of(sqlite_url) as engine, SQLJobStore(sqlite_url) as store:
+        with engine.begin() as connection:
+            connection.execute(text(NO_ROOM[what]))
+        vandal = Vandal(engine, store)
+        before = repr(vandal.row())
+        with pytest.raises(StateCorruptError) as caught:
+            run_full_sync(JOB_ID, Numbers(TOTAL), Insert(refuse), store=store)
+        assert caught.value.field == (what if what in COUNTS else "fencing_token")
+        assert repr(vandal.row()) == before

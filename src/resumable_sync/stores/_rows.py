@@ -15,6 +15,7 @@ from resumable_sync.stores._leases import microseconds
 __all__ = [
     "JOB_COLUMNS",
     "attempt_from_row",
+    "check_room",
     "is_token",
     "job_from_row",
     "letter_from_row",
@@ -29,6 +30,8 @@ _ATTEMPT_COUNTS = ("run", "attempt", "fencing_token", "from_records", "to_record
 _TIMES = ("created_at", "started_at", "updated_at", "finished_at")
 # The clock would have to show the year 9999 to grant a greater one.
 _MAX_TOKEN = 253_402_300_800_000_000
+# Half of what the database's 64 bits hold: what is counted on from here stays within them.
+_MAX_TO_GO_ON = 2**62
 _ENCODED = "[1,"
 
 
@@ -103,6 +106,17 @@ def job_from_row(row: RowMapping, now: int) -> Job:
     )
 
 
+def check_room(job: Job) -> None:
+    """See that an attempt can count on from where a job stands.
+
+    Raises:
+        StateCorruptError: If a count is so great that the database could soon not hold it.
+    """
+    for field in _COUNTS:
+        if getattr(job, field) > _MAX_TO_GO_ON:
+            raise StateCorruptError(job.id, field, "is greater than anybody counts")
+
+
 def row_of_letter(letter: DeadLetter) -> dict[str, Any]:
     """Give the columns of a dead letter, without its id, which the database gives.
 
@@ -135,15 +149,15 @@ def letter_from_row(row: RowMapping) -> DeadLetter:
     Raises:
         StateCorruptError: If a column holds what the library cannot have written.
     """
-    job_id, columns = row["job_id"], row["columns"]
-    if type(row["key"]) is not str:
-        raise StateCorruptError(job_id, "key", "is not text")
+    job_id = row["job_id"]
+    if type(row["key"]) is not str or not row["key"].isascii():
+        raise StateCorruptError(job_id, "key", "is not ASCII text")
     return DeadLetter(
         id=row["id"],
         job_id=job_id,
         run=_count(job_id, "run", row["run"]),
         record=decode_value(row["record"], job_id=job_id, field="record"),
-        columns=None if columns is None else decode_value(columns, job_id=job_id, field="columns"),
+        columns=_columns(job_id, row["columns"]),
         error=_text(job_id, "error", row["error"]) or "",
         cursor=_cursor(job_id, row["cursor"]),
         key=row["key"],
@@ -251,6 +265,15 @@ def _cursor(job_id: str, value: Any, field: str = "cursor") -> Any:
     if cursor is None:
         raise StateCorruptError(job_id, field, "holds None, which the library stores as NULL")
     return cursor
+
+
+def _columns(job_id: str, value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    columns = decode_value(value, job_id=job_id, field="columns")
+    if type(columns) is not list or not all(type(name) is str for name in columns):
+        raise StateCorruptError(job_id, "columns", "is not a list of names")
+    return columns
 
 
 def _batch_size(job_id: str, value: Any) -> int | None:

@@ -13,7 +13,14 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from resumable_sync._database import database_identity, make_engine, scrub, shown_url, sqlite_path, use_wal
-from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, StoreError, describe_error
+from resumable_sync._errors import (
+    ConfigurationError,
+    JobHeldError,
+    LeaseLostError,
+    StateCorruptError,
+    StoreError,
+    describe_error,
+)
 from resumable_sync._model import AttemptRecord, DeadLetter, Job, Lease
 from resumable_sync._protocols import DeadLetterStore, LineageStore, StoreTransaction
 from resumable_sync._validate import check_job_id
@@ -23,7 +30,15 @@ from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT, check_owner, check_ttl
 from resumable_sync.stores._lineage import Lineage
 from resumable_sync.stores._prepared import Prepared
-from resumable_sync.stores._rows import is_token, job_from_row, letter_from_row, row_of_job, row_of_letter, time_of
+from resumable_sync.stores._rows import (
+    check_room,
+    is_token,
+    job_from_row,
+    letter_from_row,
+    row_of_job,
+    row_of_letter,
+    time_of,
+)
 from resumable_sync.stores._statements import Statements
 from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, refuse_inside_transaction
 
@@ -180,13 +195,14 @@ class SQLJobStore(DeadLetterStore, LineageStore):
 
         Raises:
             JobHeldError: If somebody else has it.
+            StateCorruptError: If the job is damaged.
         """
         statements = self._statements
         with self._connections.write() as connection:
             row = connection.execute(statements.load, grant).mappings().one_or_none()
             if row is None:
                 return None
-            job_from_row(row, row["now"])  # a damaged row is left as it is
+            check_room(job_from_row(row, row["now"]))  # a damaged row is left as it is
             granted = connection.execute(statements.replace if "b_token" in grant else statements.grant, grant).rowcount
             newest = connection.execute(statements.lease, {"b_id": job_id}).one_or_none()
             if newest is None:
@@ -195,6 +211,8 @@ class SQLJobStore(DeadLetterStore, LineageStore):
                 expires_at = newest.lease_expires_at
                 until = None if expires_at is None else time_of(expires_at)
                 raise JobHeldError(newest.lease_owner or LATER_ATTEMPT, until, job_id)
+            if not is_token(newest.fencing_token):  # by the newest token of a deleted job; nothing is committed
+                raise StateCorruptError(job_id, "fencing_token", "would be greater than any clock's time")
             self._lineage.granted(connection, job_id, newest.lease_owner, newest.fencing_token)
             return Lease(
                 job_id=job_id,
