@@ -121,7 +121,7 @@ def _text(parts: Mapping[str, object]) -> str:
 def _parts(text: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     return parsed if isinstance(parsed, dict) else {"fingerprint": text}
 
@@ -136,7 +136,7 @@ def _kept(name: str, part: str) -> object:
 def _listed(part: str) -> tuple[str, ...] | None:
     try:
         parsed = json.loads(part)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return _names(parsed)
 

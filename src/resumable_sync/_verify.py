@@ -295,7 +295,7 @@ def _check_job(job_id: str, store: Any) -> None:
     try:
         parts = json.loads(job.fingerprint or "null")
         Place.of(job.cursor)
-    except (ValueError, CursorError):
+    except (ValueError, RecursionError, CursorError):
         parts = {}
     if parts is not None and (not isinstance(parts, dict) or _COMPARED not in parts):
         msg = f"job {job_id!r} is a sync, whose checkpoint would be lost; give the verification a job_id of its own"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, column, create_engine, literal, table, text
 
-from resumable_sync import Batch, StateCorruptError, plan_full_sync, run_full_sync
+from resumable_sync import Batch, SourceChangedError, StateCorruptError, plan_full_sync, run_full_sync
 from resumable_sync.stores.sql import SQLJobStore
-from trouble.mutations import BATCH_SIZE, Mutator, State, try_out
+from trouble.mutations import BATCH_SIZE, Mutator, Source, State, try_out
 from trouble.parts import JOB_ID, Insert, Numbers, check_exact, engine_of, make_target
 
 TOTAL = 50
@@ -202,4 +202,17 @@ def test_what_leaves_no_room_to_go_on_is_refused(sqlite_url: str, what: str) -> 
         with pytest.raises(StateCorruptError) as caught:
             run_full_sync(JOB_ID, Numbers(TOTAL), Insert(refuse), store=store)
         assert caught.value.field == (what if what in COUNTS else "fencing_token")
+        assert repr(vandal.row()) == before
+
+
+@pytest.mark.parametrize("fingerprint", ["[" * 5_000, '{"table":' * 5_000, "[]", "5", '{"table":5}', "é\0"])
+def test_a_fingerprint_that_is_none_is_that_of_another_source(sqlite_url: str, fingerprint: str) -> None:
+    begin(sqlite_url)
+    with engine_of(sqlite_url) as engine, SQLJobStore(sqlite_url) as store:
+        vandal = Vandal(engine, store)
+        vandal.write(fingerprint=fingerprint)
+        before = repr(vandal.row())
+        assert plan_full_sync(JOB_ID, Source(TOTAL), Insert(refuse), store=store).action == "refuse"
+        with pytest.raises(SourceChangedError):
+            run_full_sync(JOB_ID, Source(TOTAL), Insert(refuse), store=store)
         assert repr(vandal.row()) == before
