@@ -77,6 +77,14 @@ def machine(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "tests/machine", "--timeout=7200", *session.posargs, env=examples)
 
 
+@nox.session(venv_backend="uv")
+def mutants(session: nox.Session) -> None:
+    """Change the engine a little, thousands of times, and see whether a test notices: `nox -s mutants -- _lease`."""
+    # Not the wheel: it is a changed copy of the sources that is tested.
+    session.install("-r", "pyproject.toml", "--all-extras", "--group=mutants")
+    session.run("python", "tests/mutants/run.py", f"--work={session.create_tmp()}", *session.posargs)
+
+
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Measure the coverage of the tests, with branches."""

@@ -56,6 +56,75 @@ def test_resume_goes_on_at_the_checkpoint() -> None:
     assert (decision.cursor, decision.processed_records, decision.processed_batches) == ([250], 250, 3)
 
 
+OLD, NEW = "one", "another"
+
+
+@pytest.mark.parametrize(
+    ("stored", "rules", "reason"),
+    [
+        (None, Rules(), "the job is not known yet"),
+        (Job(id="j"), Rules(), "nothing was delivered yet"),
+        (job(lease=LEASE), Rules(), "held by other"),
+        (job(), Rules(), "the last attempt ended: the process died"),
+        (job(status=JobStatus.FAILED), Rules(), "the last attempt ended: failed"),
+        (job(status=JobStatus.COMPLETED), Rules(), "run 2 is completed"),
+        (job(status=JobStatus.COMPLETED), Rules(if_completed="skip"), "run 2 is completed and if_completed='skip'"),
+        (job(), Rules(resume_within=60), "the checkpoint is 3600 s old, more than resume_within=60"),
+        (job(fingerprint=OLD), Rules(fingerprint=NEW, if_changed="rerun"), "the source changed: fingerprint"),
+        (
+            job(fingerprint=OLD),
+            Rules(fingerprint=NEW, if_changed="resume"),
+            "the last attempt ended: the process died (the source changed: fingerprint)",
+        ),
+        (
+            job(fingerprint=fingerprint_text({"a": "1", "b": "1"})),
+            Rules(fingerprint=fingerprint_text({"a": "2", "b": "2"}), if_changed="rerun"),
+            "the source changed: a, b",
+        ),
+        (
+            job(cursor=None),
+            Rules(),
+            "250 records were processed, but the connector has no cursor_at to find the place",
+        ),
+        (job(cursor=None), Rules(seekable=True), "not one whole batch was processed"),
+        (
+            job(cursor=None),
+            Rules(seekable=True, batch_size=100),
+            "the last attempt ended: the process died; resuming at the last whole batch of 100",
+        ),
+    ],
+)
+def test_every_decision_says_why(stored: Job | None, rules: Rules, reason: str) -> None:
+    assert decide(stored, rules, now=NOW).reason == reason
+
+
+def test_what_refuses_is_the_reason() -> None:
+    for stored, rules in ((job(stalled_attempts=5), Rules()), (job(fingerprint=OLD), Rules(fingerprint=NEW))):
+        decision = decide(stored, rules, now=NOW)
+        assert decision.reason == str(decision.error)
+        assert getattr(decision.error, "job_id", None) == "j"
+
+
+def test_what_was_finished_by_another_attempt_says_so() -> None:
+    decision = decide(job(status=JobStatus.COMPLETED), Rules(), now=NOW, before=Job(id="j"))
+    assert decision.reason == "completed meanwhile by another attempt"
+
+
+def test_one_whole_batch_is_found_again() -> None:
+    decision = decide(job(cursor=None, processed_records=10), Rules(seekable=True, batch_size=10), now=NOW)
+    assert (decision.action, decision.seek, decision.processed_batches) == ("resume", 10, 1)
+
+
+def test_columns_are_pinned_where_the_connector_can_and_the_run_goes_on() -> None:
+    stored = job(fingerprint=fingerprint_text({"columns": '["a"]'}))
+    now = fingerprint_text({"columns": '["a", "b"]'})
+    resumed = decide(stored, Rules(fingerprint=now, if_changed="resume", pins=True), now=NOW)
+    assert (resumed.action, resumed.columns) == ("resume", ("a",))
+    assert decide(stored, Rules(fingerprint=now, if_changed="resume"), now=NOW).columns is None
+    started = decide(attrs.evolve(stored, cursor=None), Rules(fingerprint=now, if_changed="resume", pins=True), now=NOW)
+    assert (started.action, started.columns) == ("new", None)
+
+
 def test_held_says_by_whom() -> None:
     error = decide(job(lease=LEASE), Rules(), now=NOW).error
     assert isinstance(error, JobHeldError)
