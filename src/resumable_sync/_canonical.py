@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from operator import itemgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -242,7 +243,9 @@ def _structure(value: Any) -> Any:
     if isinstance(value, bool):
         return "bool", value
     if isinstance(value, dict):
-        return "object", tuple(sorted((str(name), _structure(item)) for name, item in value.items()))
+        return "object", tuple(
+            sorted(((str(name), _structure(item)) for name, item in value.items()), key=itemgetter(0))
+        )
     if isinstance(value, list | tuple):
         return "list", tuple(map(_structure, value))
     if isinstance(value, int | float | Decimal):

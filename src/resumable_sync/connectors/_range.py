@@ -47,12 +47,11 @@ def open_ranges(engine: Engine, connection: Connection, source: Source, key: Seq
         for part, cast in zip(key, plan.codec.casts, strict=True)
     ]
     ranges = SQLRanges(engine, plan, kinds, binders)
-    return ranges.without_digests() if not _digests(connection, ranges) else ranges
+    probe = ranges.only([part.name for part in key])  # other columns may have no checksum, and not be chosen
+    return ranges if probe.digests is None or _digests(connection, probe) else ranges.without_digests()
 
 
 def _digests(connection: Connection, ranges: "SQLRanges") -> bool:
-    if ranges.digests is None:
-        return False
     try:
         ranges.try_digest(connection)
     except DBAPIError:  # a fork of the database may not have the functions
@@ -157,6 +156,8 @@ class SQLRanges(KeyRanges):
 
     @override
     def digest(self, after: Key | None, upto: Key | None) -> tuple[int, str] | None:
+        if self.digests is None:
+            return None
         try:
             values = self._bounds(after, upto)
         except NoSuchKeyError:

@@ -22,7 +22,7 @@ from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
 from resumable_sync.connectors._plan import KeysetPlan
 from resumable_sync.connectors._range import open_ranges
 from resumable_sync.connectors._readers import KeysetReader, OffsetReader, offset_pages
-from resumable_sync.connectors._source import TableOrQuery, is_query, query_text, resolve, select_statement
+from resumable_sync.connectors._source import Source, TableOrQuery, is_query, query_text, resolve, select_statement
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, set_utc
 
 __all__ = ["Paging", "SQLConnector", "SQLQueryTemplate"]
@@ -229,8 +229,7 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
     @override
     def ranges(self, key: KeySpec | None = None) -> KeyRanges:
         with connect(self._database.engine) as connection:
-            source = resolve(connection, self._table_or_query, self._params)
-            own = self._key or tuple(KeyPart(name) for name in source.primary_key)
+            source, own = self._resolved(connection)
             return open_ranges(self._database.engine, connection, source, own if key is None else parse_key(key))
 
     def check(self) -> None:
@@ -257,16 +256,19 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
     def _open(self) -> KeysetReader | OffsetReader:
         engine = self._database.engine
         with connect(engine) as connection:
-            source = resolve(connection, self._table_or_query, self._params)
-            if self._pinned is not None:
-                source = source.narrowed(self._pinned)
-            key = self._key or tuple(KeyPart(name) for name in source.primary_key)
+            source, key = self._resolved(connection)
             if self._paging == "offset":
                 return OffsetReader(engine, source, key)
             if not key:
                 msg = f"{source.label} has no primary key; name unique columns to go by in key=, or use paging='offset'"
                 raise ConfigurationError(msg)
             return KeysetReader(engine, KeysetPlan(connection, source, key), streaming=self._paging == "stream")
+
+    def _resolved(self, connection: Connection) -> tuple[Source, tuple[KeyPart, ...]]:
+        source = resolve(connection, self._table_or_query, self._params)
+        if self._pinned is not None:
+            source = source.narrowed(self._pinned)
+        return source, self._key or tuple(KeyPart(name) for name in source.primary_key)
 
     @override
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, get_args
 import pytest
 
 from resumable_sync._cursor import decode_cursor, encode_cursor
-from resumable_sync._errors import CursorError
+from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor, Page, as_records
 from resumable_sync._protocols import (
     AnchoredConnector,
@@ -26,6 +26,7 @@ from resumable_sync._protocols import (
     SeekableConnector,
     SplittableConnector,
 )
+from resumable_sync._ranges import KeyRanges, RangeConnector
 from resumable_sync.testing._store_base import in_threads, wait_until
 
 __all__ = ["ConnectorSuite"]
@@ -40,7 +41,7 @@ class ConnectorSuite:
 
     Subclass it in a test module under a name that starts with `Test`, and override the fixture `connector`. The source
     must hold at least 10 records and stay as it is; a few dozen are plenty. What the connector does not offer
-    (`cursor_at`, `split`, `columns`, `pin`, `moved`) is skipped, with the reason.
+    (`cursor_at`, `split`, `columns`, `pin`, `moved`, `ranges`) is skipped, with the reason.
 
         from resumable_sync.testing import ConnectorSuite
 
@@ -261,6 +262,41 @@ class ConnectorSuite:
             assert all(list(record) == order for page in pages for record in _named(page))
         assert _records(_read(connector, pinned[0].cursor, 3)) == list(expected)[len(pinned[0]) :]
 
+    def test_ranges_of_the_key_are_the_whole_source(self, connector: Connector[Any]) -> None:
+        """One range after the other gives every row once; each is found by its key; counts and checksums add up."""
+        ranges = _ranges(connector)
+        ranges.check(unique=True)
+        names = list(ranges.kinds)
+        rows = [tuple(record[name] for name in names) for page in _read(connector, None, 4) for record in _named(page)]
+        found: list[Any] = []
+        counted, after = 0, None
+        while True:
+            upto = ranges.key_at(after, 2)
+            page = ranges.page(after, upto, None)
+            assert page.last == upto or upto is None
+            assert ranges.page(after, upto, 2).rows == page.rows[:2]
+            counted += (ranges.digest(after, upto) or (len(page.rows),))[0]
+            found += page.rows
+            if upto is None:
+                break
+            after = decode_cursor(encode_cursor(list(upto)))
+        assert found == rows
+        assert counted == len(rows)
+        places = [names.index(name) for name, _ in ranges.key]
+        having = ranges.having([[row[place] for place in places] for row in rows])
+        assert sorted(map(repr, having)) == sorted(map(repr, rows))
+        assert ranges.having([]) == []
+
+    def test_rows_of_a_range_have_the_columns_that_were_chosen(self, connector: Connector[Any]) -> None:
+        """`only` gives these columns in this order, and the checksum is theirs."""
+        ranges = _ranges(connector)
+        turned = list(ranges.kinds)[::-1]
+        only = ranges.only(turned)
+        assert list(only.kinds) == turned
+        assert [row[::-1] for row in only.page(None, None, None).rows] == list(ranges.page(None, None, None).rows)
+        assert only.digest(None, None) == ranges.only(turned).digest(None, None)
+        assert (only.digests is None) == (only.digest(None, None) is None)
+
     def test_a_record_that_is_there_has_not_moved(
         self, connector: Connector[Any], bad_cursors: Sequence[Cursor]
     ) -> None:
@@ -318,6 +354,15 @@ def _close(pages: Iterator[Page[Any]]) -> None:
 
 def _records(pages: Sequence[Page[Any]]) -> list[Any]:
     return [record for page in pages for record in as_records(page.records)]
+
+
+def _ranges(connector: Connector[Any]) -> KeyRanges:
+    if not isinstance(connector, RangeConnector):
+        pytest.skip("the connector has no ranges")
+    try:
+        return connector.ranges()
+    except ConfigurationError as error:
+        pytest.skip(f"the connector has no key of its own: {error}")
 
 
 def _named(page: Page[Any]) -> list[dict[str, Any]]:
