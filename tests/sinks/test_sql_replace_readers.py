@@ -20,10 +20,10 @@ def orders(postgres_url: str) -> Iterator[Engine]:
     made.dispose()
 
 
-def _wait_until_blocked(engine: Engine) -> None:
+def _wait_until_blocked(engine: Engine, *, by: str = "orders") -> None:
     deadline = time.monotonic() + 30
     pause = threading.Event()
-    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass"
+    query = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{by}'::regclass"
     while rows(engine, query) == [(0,)]:
         assert time.monotonic() < deadline, "nobody waits for the table"
         pause.wait(0.01)
@@ -43,6 +43,24 @@ def test_a_reader_in_a_transaction_is_waited_for(orders: Engine) -> None:
         swapping.join(60)
         assert not swapping.is_alive()
         assert reader.execute(query).scalars().all() == [2]
+
+
+def test_a_reader_of_the_table_it_refers_to_is_not_ended_by_a_deadlock(
+    orders: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_swap_postgresql, "LOCK_TIMEOUT", 100)
+    run(orders, "ALTER TABLE orders ADD CONSTRAINT bought FOREIGN KEY (customer) REFERENCES customers")
+    stage(orders)
+    with orders.connect() as reader:
+        reader.execute(text("SELECT id FROM customers"))
+        swapping = threading.Thread(target=swap, args=(orders,))
+        swapping.start()
+        _wait_until_blocked(orders, by="customers")
+        assert reader.execute(text("SELECT id FROM orders")).scalars().all() == [1]
+        reader.commit()
+        swapping.join(60)
+        assert not swapping.is_alive()
+        assert reader.execute(text("SELECT id FROM orders")).scalars().all() == [2]
 
 
 def test_a_reader_that_does_not_end_is_given_up_on(orders: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

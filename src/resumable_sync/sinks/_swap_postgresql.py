@@ -114,13 +114,15 @@ class PostgreSQLSwapper(Swapper):
         staged = _existing(connection, staging, target.schema if target else schema)
         # Rows that were written in this transaction, of a replay, may have deferred checks, which forbid any ALTER.
         run(connection, "SET CONSTRAINTS ALL IMMEDIATE")
-        if not staged.analyzed:
-            # Readers would get plans for a table of which nothing is known.
-            run(connection, f"ANALYZE {staged.shown}")
-        if target is None:
-            _adopt(connection, staged, name)
-            return
         with _bounded(connection):
+            # Only an autovacuum may be at it.
+            run(connection, f"LOCK TABLE {staged.shown} IN ACCESS EXCLUSIVE MODE")
+            if not staged.analyzed:
+                # Readers would get plans for a table of which nothing is known.
+                run(connection, f"ANALYZE {staged.shown}")
+            if target is None:
+                _adopt(connection, staged, name)
+                return
             _check(connection, target)
             # Everything that takes time, before anybody is locked out.
             settle(connection, target, staged, complete=True)
