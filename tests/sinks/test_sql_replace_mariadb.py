@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from resumable_sync import ConfigurationError, LeaseLostError
+from resumable_sync import ConfigurationError, LeaseLostError, StoreError
 from resumable_sync._retry import is_transient
 from resumable_sync.sinks import _swap_mysql
 from sinks.replacing import Attempt, DiedError, loaded, rows, stagings, tables
@@ -211,6 +211,15 @@ def test_a_zombie_swaps_while_its_successor_takes_over(engine: Engine, zombie: A
     assert tables(engine) == {"target"}
 
 
+def test_a_zombie_ends_while_its_successor_looks(engine: Engine, zombie: Attempt) -> None:
+    """Neither staging table nor old table is there when the successor looks, and only the register knows why."""
+    successor = Attempt(engine, own=False, done=2)
+    at(engine, "\n    SELECT t.table_type", zombie.complete)
+    successor.begin().write().complete()
+    assert rows(engine) == loaded(3)
+    assert tables(engine) == {"target"}
+
+
 def test_a_zombie_begins_while_its_successor_does(engine: Engine, zombie: Attempt) -> None:
     late, successor = Attempt(engine, own=False, done=2), Attempt(engine, own=False, done=2)
     at(engine, "RENAME", successor.begin)
@@ -283,3 +292,9 @@ def test_a_table_of_another_database(engine: Engine) -> None:
         assert ask(engine, "SHOW TABLES") == []
     finally:
         run(engine, f"DROP DATABASE {other}")
+
+
+def test_other_attempts_that_rename_without_end(zombie: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_swap_mysql, "MAX_RACES", 0)
+    with pytest.raises(StoreError, match="renamed again and again by other attempts"):
+        zombie.complete()
