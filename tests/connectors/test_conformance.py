@@ -157,12 +157,7 @@ class TestSQLConnectorByOffset(SQLSuite):
     @pytest.fixture
     @override
     def bad_cursors(self) -> Sequence[Any]:
-        return [[-1], ["1"], [True], [1, 2], [[1, "k"], [1, "k"]], "x", 7, (5,)]
-
-    @pytest.fixture
-    @override
-    def change_record(self) -> None:
-        """An offset names no row."""
+        return [[-1], ["1"], [True], [1, 2], [[1, "k"], [1, "k"]], "x", 7, (5,), [5, "short"], [0, "12345678"]]
 
 
 class TestSQLConnectorOnQuery(SQLSuite):

@@ -371,7 +371,7 @@ def test_a_pinned_connector_reads_the_columns_of_before(
 def test_cursor_of_another_paging_is_refused(source: str, connect: Connect) -> None:
     with pytest.raises(CursorError, match=r"a cursor of the table 'items' is .*reset_job"):
         next(connect(source, "items").read([5], 3))
-    with pytest.raises(CursorError, match=r"is \[offset\]"):
+    with pytest.raises(CursorError, match=r"is an offset and a digest"):
         next(connect(source, "items", paging="offset").read([[5], [20]], 3))
 
 
@@ -489,7 +489,10 @@ def test_offset_paging_goes_by_the_primary_key(source: str, connect: Connect) ->
     connector = connect(source, "items", "-id", paging="offset")
     pages = list(connector.read(None, 8))
     assert ids(pages) == list(range(20, 0, -1))
-    assert [page.cursor for page in pages] == [[8], [16], [20]]
+    assert [page.cursor[0] for page in pages] == [8, 16, 20]
+    assert ids(connector.read([16], 8)) == ids(connector.read(pages[1].cursor, 8)) == [4, 3, 2, 1]
+    assert [connector.moved(cursor) for cursor in ([16], [0], pages[1].cursor, [16, 5])] == [None] * 4
+    assert connector.moved([21, "00000000"]) == "is gone"
     assert connector.cursor_at(20) == [20]
     assert connector.cursor_at(21) is None
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine
 
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page
-from resumable_sync.connectors._anchor import DIGEST_LENGTH
+from resumable_sync.connectors._anchor import DIGEST_LENGTH, row_digest
 from resumable_sync.connectors._keyset import KeyPart, Side, key_order
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._source import Source
@@ -133,6 +133,8 @@ class OffsetReader:
         self._engine = engine
         self.source = source
         self.key = tuple(key)
+        self._columns = tuple(source.columns)
+        self._by_name = sorted(range(len(self._columns)), key=self._columns.__getitem__)
         columns = source.key_columns(self.key)
         sides = [Side(column, part.descending) for column, part in zip(columns, self.key, strict=True)]
         rows = sa.select(*source.columns.values()).order_by(*key_order(sides))
@@ -143,9 +145,15 @@ class OffsetReader:
     def check(self, connection: Connection) -> None:
         """Nothing needs to hold: this paging compares no keys."""
 
-    def moved(self, connection: Connection, cursor: Cursor) -> str | None:  # noqa: ARG002 - as the other reader's
-        """Nothing can be said: an offset names no row."""
-        return None
+    def moved(self, connection: Connection, cursor: Cursor) -> str | None:
+        """Say what became of the last row delivered; None if it is there as it was, or the cursor does not tell."""
+        place = self._place(cursor)
+        if place is None or place[1] is None:
+            return None
+        found = self._fetched(connection, place[0] - 1, 1)
+        if not found.rows:
+            return "is gone"
+        return None if self._anchor(found) == place[1] else "is not what it was"
 
     def count(self, connection: Connection) -> int:
         """Count the rows."""
@@ -160,15 +168,31 @@ class OffsetReader:
         """Yield the pages after a cursor."""
         offset = 0 if cursor is None else self._interpret(cursor)
         with connect(self._engine) as connection:
-            yield from offset_pages(lambda offset: self._fetched(connection, offset, batch_size), offset)
+            while (fetched := self._fetched(connection, offset, batch_size)).rows:
+                offset += len(fetched.rows)
+                yield Page(fetched.rows, [offset, self._anchor(fetched)], self._columns)
 
     def _fetched(self, connection: Connection, offset: int, limit: int) -> Fetched:
         return self._statement.run(connection, {"page_limit": limit, "page_offset": offset})
 
+    def _anchor(self, fetched: Fetched) -> str:
+        return row_digest(fetched.rows[-1], self._by_name)
+
+    def _place(self, cursor: Cursor) -> tuple[int, str | None] | None:
+        if type(cursor) is not list:
+            return None
+        match cursor:
+            case [offset] if type(offset) is int and offset >= 0:
+                return offset, None
+            case [offset, str(anchor)] if type(offset) is int and offset > 0 and len(anchor) == DIGEST_LENGTH:
+                return offset, anchor
+        return None
+
     def _interpret(self, cursor: Cursor) -> int:
-        if type(cursor) is list and len(cursor) == 1 and type(cursor[0]) is int and cursor[0] >= 0:
-            return cursor[0]
-        raise _unknown(self.source, cursor, "[offset], such as [200]")
+        place = self._place(cursor)
+        if place is None:
+            raise _unknown(self.source, cursor, "an offset and a digest, such as [200, '5f0c31e9']")
+        return place[0]
 
 
 def offset_pages(fetch: Callable[[int], Fetched], offset: int) -> Iterator[Page[Row]]:

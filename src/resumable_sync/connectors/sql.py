@@ -96,11 +96,11 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
 
     The cursor is `[[key after], [last key of the run], digest of the last row]`, such as
     `[[4711], [300000], "5f0c31e9"]`; values are as the driver gives them, on PostgreSQL the server's text of all but
-    integers. With `paging="offset"` it is `[offset]`.
+    integers. With `paging="offset"` it is `[offset, digest of the last row]`, such as `[4000, "5f0c31e9"]`.
 
-    At a resume the last row delivered is looked up (`... WHERE id = 4711 LIMIT 1`) and compared by its digest. If it is
-    gone or changed, that may be an everyday change of one row, or the table was reloaded, restored from a backup, or
-    is in another database; `if_moved` says what then. An offset names no row, so nothing is looked up there.
+    At a resume the last row delivered is looked up (`... WHERE id = 4711 LIMIT 1`, or `... LIMIT 1 OFFSET 3999`) and
+    compared by its digest. If it is gone or changed, that may be an everyday change of one row, or the table was
+    reloaded, restored from a backup, or is in another database; `if_moved` says what then.
 
     Args:
         url_or_engine: The source: a URL (then it pickles and closes its connections itself), or an engine.
