@@ -125,7 +125,8 @@ def verify_full_sync(
         store: Where its job is kept. None: the same one as of `run_full_sync`.
         max_differences: How many differences are named, 0 or more (default 100); all are counted.
         options: Further options of `run_full_sync`: `batch_size` (rows in a range, default 1,000), `retry`, `if_held`,
-            `max_runtime`, `should_stop`, `observers`, ...
+            `max_runtime`, `should_stop`, `observers`, ... What they count as records (`max_records`, `throttle`) are
+            ranges here.
 
     Returns:
         Counts, differences, and `ok`.

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -12,7 +13,16 @@ import sqlalchemy as sa
 from sqlalchemy import event, types
 
 from engine.test_verify_pairs import CHANGED, COMMON, OWN, fill, opened
-from resumable_sync import Difference, KeyRanges, MemoryJobStore, VerifyResult, run_full_sync, verify_full_sync
+from proxies import TCPProxy
+from resumable_sync import (
+    BatchCommitted,
+    Difference,
+    KeyRanges,
+    MemoryJobStore,
+    VerifyResult,
+    run_full_sync,
+    verify_full_sync,
+)
 from resumable_sync.connectors._digest import digest_of
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.sql import SQLSink
@@ -183,6 +193,61 @@ def test_sessions_with_other_settings_fall_back_to_reading_rows(
     # One range shows that the databases do not compute the same; then nobody asks them again.
     assert [counter.sent("WHERE t.id > ") > 3 for counter in counters] == [True, True]
     assert all(counter.sent("ount(*)") <= 2 for counter in counters)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_connection_that_is_cut_in_the_middle_is_opened_again(
+    new_database: NewDatabase, kind: str, tcp_proxy: Callable[[str], TCPProxy]
+) -> None:
+    urls = [new_database(kind), new_database(kind)]
+    for url in urls:
+        numbers(url, 300)
+    with opened(urls[1]) as connection:
+        connection.exec_driver_sql("DELETE FROM t WHERE id IN (7, 288)")
+    proxies = [tcp_proxy(url) for url in urls]
+    cuts = iter([*proxies, *proxies])
+
+    def cut(event: Any) -> None:
+        if isinstance(event, BatchCommitted):
+            for proxy in islice(cuts, 1):
+                proxy.cut()
+
+    source, target = (SQLConnector(proxy.url, "t") for proxy in proxies)
+    result = verify_full_sync(source, target, store=MemoryJobStore(), batch_size=20, observers=[cut])
+    assert [each.key for each in result.differences] == [(7,), (288,)]
+    assert (result.missing, result.equal) == (2, 298)
+    assert next(cuts, None) is None
+    source.close()
+    target.close()
+
+
+ODD = ["per%cent", "two words", 'quo"te', "colon:x", "Case", "select", "ünïcödé", "a%(b)s"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
+def test_columns_of_odd_names(new_database: NewDatabase, kind: str) -> None:
+    urls = [new_database(kind), new_database(kind)]
+    for url in urls:
+        engine = sa.create_engine(url)
+        mark = engine.dialect.identifier_preparer.final_quote
+        names = ", ".join(f"{mark}{name.replace(mark, mark * 2)}{mark} INTEGER" for name in ODD)
+        statement = f"CREATE TABLE t ({names}, PRIMARY KEY ({mark}{ODD[0]}{mark}))"
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement if kind == "sqlite" else statement.replace("%", "%%"))
+            values = ", ".join("7" for _ in ODD)
+            connection.exec_driver_sql(f"INSERT INTO t VALUES ({values})")
+        engine.dispose()
+    source, target = (SQLConnector(url, "t") for url in urls)
+    assert verify_full_sync(source, target, store=MemoryJobStore()).ok
+    engine = sa.create_engine(urls[1])
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM t")
+        connection.exec_driver_sql(f"INSERT INTO t VALUES (7, {', '.join('8' for _ in ODD[1:])})")
+    engine.dispose()
+    (difference,) = verify_full_sync(source, target, store=MemoryJobStore()).differences
+    assert (difference.kind, sorted(difference.columns)) == ("different", sorted(ODD[1:]))
+    source.close()
+    target.close()
 
 
 KEYS: dict[str, tuple[Any, list[Any]]] = {

@@ -327,6 +327,19 @@ def test_the_same_verification_has_the_same_job_and_another_one_another(new_data
     assert verified(target, source).sync.job.id != ids[0]
 
 
+def test_a_verification_that_is_held_or_skipped_proves_what_is_known(new_database: NewDatabase) -> None:
+    source, target = (make(new_database("sqlite"), numbered(1, 2)) for _ in range(2))
+    store = MemoryJobStore()
+    lease = store.acquire("proof", owner="somebody", ttl=60)
+    held = verified(source, target, store=store, job_id="proof", if_held="skip")
+    assert (held.complete, held.ok, held.equal) == (False, False, 0)
+    store.release(lease)
+    assert verified(source, target, store=store, job_id="proof").ok
+    execute(target, "DELETE FROM t")
+    assert verified(source, target, store=store, job_id="proof", if_completed="skip").ok
+    assert verified(source, target, store=store, job_id="proof", batch_size="auto").missing == 2
+
+
 def test_rows_that_come_while_both_sides_are_read(new_database: NewDatabase) -> None:
     source, target = (
         make(new_database("sqlite"), numbered(*range(100))),
