@@ -5,8 +5,11 @@ from collections.abc import Callable
 import pytest
 from typing_extensions import override
 
-from resumable_sync import Lease, ResumableSyncError
+from resumable_sync import JobStore, Lease, ResumableSyncError
 from resumable_sync.testing import JobStoreSuite
+from resumable_sync.testing._store_base import wait_until
+from testing import tiny_lineage
+from testing.tiny_lineage import TinyLineage
 from testing.tiny_store import TinyStore
 
 FOUND_BY = {
@@ -32,29 +35,47 @@ FOUND_BY = {
 }
 
 
-def _run(store: TinyStore, test: str) -> None:
+def _run(store: JobStore, test: str, pass_time: Callable[[Lease], object]) -> None:
     name, _, parameter = test.rstrip("]").partition("[")
     suite = JobStoreSuite()
     method = getattr(suite, f"test_{name}")
     wanted = method.__code__.co_varnames[1 : 1 + method.__code__.co_argcount - 1 + method.__code__.co_kwonlyargcount]
     known, _, _ = parameter.rpartition("=")
-    fixtures = {"store": store, "make_store": lambda: store, "expire": store.pass_time}
+    fixtures = {"store": store, "lineage": store, "make_store": lambda: store, "expire": pass_time}
     arguments = {one: fixtures.get(one, False if known else parameter) for one in wanted}
     method(**arguments)
 
 
 @pytest.mark.parametrize("test", sorted(set(FOUND_BY.values())))
 def test_a_correct_store_passes(test: str) -> None:
-    _run(TinyStore(), test)
+    store = TinyStore()
+    _run(store, test, store.pass_time)
 
 
 @pytest.mark.parametrize("bug", list(FOUND_BY))
 def test_a_mistake_is_found(bug: str) -> None:
+    store = TinyStore(bug)
     try:
-        _run(TinyStore(bug), FOUND_BY[bug])
+        _run(store, FOUND_BY[bug], store.pass_time)
     except (AssertionError, pytest.fail.Exception, ResumableSyncError):
         return
     pytest.fail(f"the suite did not find: {bug}")
+
+
+@pytest.mark.parametrize("bug", [None, *tiny_lineage.FOUND_BY])
+def test_a_mistake_in_the_lineage_is_found(bug: str | None) -> None:
+    if bug is None:
+        for test in set(tiny_lineage.FOUND_BY.values()):
+            _run_lineage(TinyLineage(), test)
+        return
+    with pytest.raises((AssertionError, ValueError)):
+        _run_lineage(TinyLineage(bug), tiny_lineage.FOUND_BY[bug])
+
+
+def _run_lineage(store: TinyLineage, test: str) -> None:
+    _run(
+        store, test, lambda lease: wait_until(lambda: next(iter(store.jobs())).lease is None, f"{lease} did not expire")
+    )
 
 
 class TestTinyStore(JobStoreSuite):

@@ -163,8 +163,8 @@ def try_many(url: str, count: int) -> None:
                 error.add_note(f"number {number}: {damage}")
                 raise
     print(state.engine.dialect.name, dict(came_to))
-    assert came_to["StateCorruptError"] > count / 10
-    assert sum(times for what, times in came_to.items() if what.startswith(("resume", "new"))) > count / 10
+    assert came_to["StateCorruptError"] > 0
+    assert any(what.startswith(("resume", "new")) for what in came_to)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("sqlite", 150), ("postgresql", 30), ("mariadb", 30)])
