@@ -107,7 +107,7 @@ class Job:
     Attributes:
         id: What the caller named it: 1 to 255 characters.
         status: Where it stands.
-        run: Number of the current run, from 1; 0 before the first.
+        run: Number of the current run, from 1; 0 before the first. Of a job that was reset, that of the run before.
         run_id: UUID of the current run; tells it from one of the same number after a delete.
         attempt: How many attempts the current run has had.
         cursor: Where reading goes on; None is the beginning.
