@@ -61,7 +61,7 @@ def enforced(engine: Engine) -> bool:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_new_table_is_like_the_old_one(engine: Engine, shape: str, *, own: bool) -> None:
+def test_the_new_table_is_like_the_old_one(engine: Engine, shape: str) -> None:
     run(
         engine,
         shape,
@@ -77,7 +77,7 @@ def test_the_new_table_is_like_the_old_one(engine: Engine, shape: str, *, own: b
         "DELETE FROM log",
     )
     before, columns = schema(engine), ask(engine, "PRAGMA table_xinfo(target)")
-    attempt = Attempt(engine, own).begin().write(1).next().begin().write(1)
+    attempt = Attempt(engine, own=False).begin().write(1).next().begin().write(1)
     assert ask(engine, "SELECT count(*) FROM seen") == [(2,)]
     attempt.complete()
     assert rows(engine, "seen") == loaded(2)
@@ -106,11 +106,9 @@ def _without_name(statement: str | None) -> str | None:
         [SHAPES[0], "CREATE UNIQUE INDEX one_name ON target (substr(name, 1, 1)) WHERE id > 1"],
     ],
 )
-def test_what_the_target_would_refuse_is_refused_while_loading(
-    engine: Engine, statements: list[str], *, own: bool
-) -> None:
+def test_what_the_target_would_refuse_is_refused_while_loading(engine: Engine, statements: list[str]) -> None:
     run(engine, *statements)
-    attempt = Attempt(engine, own).begin().write(2)
+    attempt = Attempt(engine, own=False).begin().write(2)
     with pytest.raises(IntegrityError):
         attempt.write()
     attempt.complete()
@@ -135,7 +133,7 @@ def test_numbers_are_never_given_twice(engine: Engine, *, own: bool) -> None:
     assert ask(engine, "SELECT name, seq FROM sqlite_sequence ORDER BY 1") == [("target", 62)]
 
 
-def test_a_table_that_others_refer_to(engine: Engine, *, own: bool) -> None:
+def test_a_table_that_others_refer_to(engine: Engine) -> None:
     """Where foreign keys are not enforced they stand by name alone, and stay."""
     run(
         engine,
@@ -147,10 +145,10 @@ def test_a_table_that_others_refer_to(engine: Engine, *, own: bool) -> None:
     before = ask(engine, "SELECT sql FROM sqlite_master WHERE name = 'child'")
     if enforced(engine):
         with pytest.raises(ConfigurationError, match="'child', 'target' refer to it; drop those foreign keys"):
-            Attempt(engine, own).begin()
+            Attempt(engine, own=False).begin()
         assert tables(engine) == {"target", "parent", "child"}
         return
-    Attempt(engine, own).begin().write(2).complete()
+    Attempt(engine, own=False).begin().write(2).complete()
     assert rows(engine) == loaded(2)
     assert ask(engine, "SELECT of FROM child") == [(1,)]
     assert ask(engine, "SELECT sql FROM sqlite_master WHERE name = 'child'") == before
@@ -175,13 +173,13 @@ def test_a_foreign_key_that_comes_while_it_is_loaded(engine: Engine, *, own: boo
     assert rows(engine) == loaded(1)
 
 
-def test_a_table_that_refers_to_others(engine: Engine, *, own: bool) -> None:
+def test_a_table_that_refers_to_others(engine: Engine) -> None:
     run(
         engine,
         "CREATE TABLE target (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED, name TEXT)",
         "INSERT INTO target VALUES (4, 'old')",
     )
-    attempt = Attempt(engine, own).begin().write(4)
+    attempt = Attempt(engine, own=False).begin().write(4)
     if enforced(engine):
         with pytest.raises(IntegrityError):
             attempt.write()
