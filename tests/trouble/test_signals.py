@@ -197,8 +197,12 @@ def test_a_program_ends_as_any_program_that_ctrl_c_ends(processes: SyncProcesses
     finish(processes, child)
 
 
-COUNT = int(os.environ.get("RESUMABLE_SYNC_TEST_SIGNALS", "15"))
-"""How many syncs of each kind get a signal at a random moment."""
+FEW = 15
+MANY = int(os.environ.get("RESUMABLE_SYNC_TEST_SIGNALS", "300"))
+"""How many syncs of each kind get a signal at a random moment, in every run of the tests and in the long one."""
+each_count = pytest.mark.parametrize(
+    "count", [FEW, pytest.param(MANY, marks=[pytest.mark.crash, pytest.mark.timeout(7200)], id="many")]
+)
 
 
 class RandomSignals:
@@ -254,18 +258,22 @@ class RandomSignals:
         return None
 
 
+@each_count
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("name", NAMES)
-def test_signals_at_random_moments(processes: SyncProcesses, child: Child, name: str, *, twice: bool) -> None:
+def test_signals_at_random_moments(
+    processes: SyncProcesses, child: Child, name: str, count: int, *, twice: bool
+) -> None:
     child = attrs.evolve(child, scene="slow", options=STOPS if name == "SIGTERM" else {})
     signals = RandomSignals(processes, child, name)
-    signals.send(COUNT, twice=twice)
+    signals.send(count, twice=twice)
     assert signals.endings.keys() & ({"KeyboardInterrupt"} if name == "SIGINT" else {"interrupted", "SystemExit"})
 
 
-def test_a_handler_that_raises_at_random_moments(processes: SyncProcesses, child: Child) -> None:
+@each_count
+def test_a_handler_that_raises_at_random_moments(processes: SyncProcesses, child: Child, count: int) -> None:
     """Nothing holds off a handler of the caller's; it may cut anything in two, but costs no record and no waiting."""
-    RandomSignals(processes, attrs.evolve(child, scene="slow", exits=True), "SIGTERM").send(COUNT)
+    RandomSignals(processes, attrs.evolve(child, scene="slow", exits=True), "SIGTERM").send(count)
 
 
 def test_a_thread_leaves_signals_alone() -> None:
