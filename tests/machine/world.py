@@ -183,7 +183,7 @@ class World:
 
     def engine(self, name: str) -> Engine:
         engine = create_engine(
-            self._urls[name], connect_args={"timeout": 0.5, "check_same_thread": False}, max_overflow=-1
+            self._urls[name], connect_args={"timeout": 5, "check_same_thread": False}, max_overflow=-1
         )
 
         @event.listens_for(engine, "connect")
