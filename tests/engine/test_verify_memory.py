@@ -9,8 +9,8 @@ from resumable_sync import verify_full_sync
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.stores.sql import SQLJobStore
 
-WIDTH = 3_000
-ROWS = 2_500
+WIDTH = 6_000
+ROWS = 1_200
 
 
 def fill(url: str, first: int, last: int) -> None:
@@ -43,7 +43,7 @@ def test_memory_is_that_of_a_few_batches(new_database: Callable[[str], str]) -> 
         return found
 
     peak(500)  # what is compiled and imported once
-    # Both sides hold 2,500 rows of three kilobytes.
-    assert peak(50) < ROWS * WIDTH // 5
+    # Both sides hold 1,200 rows of six kilobytes.
+    assert peak(30) < ROWS * WIDTH // 5
     ours.close()
     theirs.close()

@@ -147,7 +147,7 @@ def cases(draw: st.DrawFn) -> tuple[Side, Side]:
     return Side(source, ours, digests=way), Side(target, theirs, digests=way)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(cases(), st.integers(1, 4), st.one_of(st.none(), st.integers(1, 2)))
 def test_every_difference_is_found_once_whatever_the_orders(
     sides: tuple[Side, Side], batch_size: int, stop_after: int | None
@@ -161,7 +161,7 @@ def test_every_difference_is_found_once_whatever_the_orders(
     assert result.ok is (differences == [])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(SOURCES, TARGETS, st.integers(1, 4), st.one_of(st.none(), st.integers(1, 2)))
 def test_a_source_that_can_only_be_read_is_verified_in_the_order_it_shares(
     source: list[Row], target: list[Row], batch_size: int, stop_after: int | None
@@ -174,7 +174,7 @@ def test_a_source_that_can_only_be_read_is_verified_in_the_order_it_shares(
     assert (result.equal, result.source_records, result.target_records) == (equal, len(source), len(target))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(SOURCES, TARGETS, st.sampled_from([ORDERS[0], *ORDERS[2:]]), st.integers(1, 4))
 def test_a_source_in_another_order_is_never_taken_for_complete(
     source: list[Row], target: list[Row], order: Order, batch_size: int
