@@ -17,7 +17,7 @@ from crash.programs import Program
 from resumable_sync import run_full_sync
 from resumable_sync.testing import SyncParts
 
-MODES = {"once": 0, "lasting": 1, "torn": 2}
+FAILURES = {"once": 0, "lasting": 1, "torn": 2}
 
 
 def build(folder: Path) -> Path:
@@ -63,18 +63,18 @@ class Failing(OnDisk):
     Attributes:
         at: Which call, from 1; 0 is none.
         error: Its error.
-        mode: `"once"`, `"lasting"` (every later one fails too), or `"torn"` (half of the write is done before).
+        failure: `"once"`, `"lasting"` (every later one fails too), or `"torn"` (half of the write is done before).
     """
 
     at: int = 0
     error: int = errno.EIO
-    mode: str = "lasting"
+    failure: str = "lasting"
 
     @override
     def run(self, *arguments: Any, **options: Any) -> Any:
         """Run the sync, and note how many calls it made."""
         library = ctypes.CDLL(None)
-        library.disk_arm(os.fsencode(f"{self.folder}/"), ctypes.c_long(self.at), self.error, MODES[self.mode])
+        library.disk_arm(os.fsencode(f"{self.folder}/"), ctypes.c_long(self.at), self.error, FAILURES[self.failure])
         try:
             return super().run(*arguments, **options)
         finally:

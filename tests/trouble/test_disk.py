@@ -18,7 +18,7 @@ import pytest
 from crash.programs import JOB_ID, Program
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Ended, SyncProcesses
-from trouble.disks import MODES, Failing, Limited, OnDisk, build
+from trouble.disks import FAILURES, Failing, Limited, OnDisk, build
 
 SINKS = ["store", "own"]
 """Store and target in one file, and in two."""
@@ -141,20 +141,20 @@ def test_some_calls_fail(processes: SyncProcesses, program: OnDisk) -> None:
     assert calls > 5 * BATCHES
     step = calls // 10 + 1
     for number, at in enumerate(range(2, calls, step)):
-        trial.run(failing(program, at=at, error=ERRORS[number % 2], mode=list(MODES)[number % 3]))
+        trial.run(failing(program, at=at, error=ERRORS[number % 2], failure=list(FAILURES)[number % 3]))
     assert trial.outcomes.keys() > {"completed"}
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
-def test_every_call_fails(processes: SyncProcesses, program: OnDisk, error: int, mode: str) -> None:
+def test_every_call_fails(processes: SyncProcesses, program: OnDisk, error: int, failure: str) -> None:
     trial = Trial(processes, program)
     calls = count_calls(trial, program)
     for at in range(1, calls + 1):
-        trial.run(failing(program, at=at, error=error, mode=mode))
-    print(f"{program.sink} {errno.errorcode[error]} {mode}: {calls} calls, {dict(trial.outcomes)}")
+        trial.run(failing(program, at=at, error=error, failure=failure))
+    print(f"{program.sink} {errno.errorcode[error]} {failure}: {calls} calls, {dict(trial.outcomes)}")
     assert trial.outcomes.keys() > {"completed"}
 
 
