@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 
 import attrs
 import pytest
 
-from crash.programs import Program
+from crash.programs import JOB_ID, Program
+from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import CrashReport, kill_randomly
 
 KINDS = ["sqlite", "postgresql", "mariadb"]
@@ -16,13 +18,32 @@ NewDatabase = Callable[[str], str]
 
 def _run(program: Program, kills: int) -> CrashReport:
     program.fill()
+
+    def reset() -> None:
+        _check_lineage(program.store)
+        program.reset()
+
     report = kill_randomly(
-        program.make, expected=program.expected, delivered=program.delivered, reset=program.reset, kills=kills
+        program.make, expected=program.expected, delivered=program.delivered, reset=reset, kills=kills
     )
+    _check_lineage(program.store)
     print(program.store.split(":")[0], program.target.split(":")[0], program.sink, report)
     report.check()
     assert report.deaths == kills
     return report
+
+
+def _check_lineage(url: str) -> None:
+    """See that every attempt began where the one before had died."""
+    with SQLJobStore(url) as store:
+        job, attempts = store.load(JOB_ID), list(store.attempts(JOB_ID))
+    for one, after in pairwise(attempts):
+        assert (one.outcome, one.to_cursor, one.to_records) == ("died", after.from_cursor, after.from_records)
+        assert after.attempt in (one.attempt, one.attempt + 1)
+        assert one.pid != after.pid
+    if attempts:
+        assert job is not None
+        assert (attempts[-1].outcome, attempts[-1].to_records) == (job.status, job.processed_records)
 
 
 def _program(
