@@ -93,6 +93,7 @@ OLD, NEW = "one", "another"
             "the last attempt ended: the process died; resuming at the last whole batch of 100",
         ),
     ],
+    ids=lambda value: type(value).__name__,  # a reason is no name
 )
 def test_every_decision_says_why(stored: Job | None, rules: Rules, reason: str) -> None:
     assert decide(stored, rules, now=NOW).reason == reason
@@ -103,6 +104,26 @@ def test_what_refuses_is_the_reason() -> None:
         decision = decide(stored, rules, now=NOW)
         assert decision.reason == str(decision.error)
         assert getattr(decision.error, "job_id", None) == "j"
+
+
+def test_taking_over_from_the_dead_asks_the_same_as_any_start() -> None:
+    aged = decide(job(lease=LEASE), Rules(resume_within=60), now=NOW, owner_gone=True)
+    assert (aged.action, aged.fresh_run, aged.replacing) == ("new", True, 7)
+    finished = job(status=JobStatus.COMPLETED, lease=LEASE)
+    assert decide(finished, Rules(), now=NOW, owner_gone=True, before=Job(id="j")).action == "skip"
+
+
+def test_a_crash_loop_tells_how_many_died_of_how_many() -> None:
+    error = decide(job(stalled_attempts=6), Rules(max_stalled_attempts=4), now=NOW).error
+    assert isinstance(error, CrashLoopError)
+    assert (error.job_id, error.stalled_attempts, error.max_stalled_attempts) == ("j", 6, 4)
+
+
+def test_a_moved_source_is_named() -> None:
+    resume = Decision(action="resume", reason="going on", replacing=7)
+    error = after_move(resume, "is gone", "raise", "j").error
+    assert isinstance(error, SourceChangedError)
+    assert error.job_id == "j"
 
 
 def test_what_was_finished_by_another_attempt_says_so() -> None:
