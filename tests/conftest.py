@@ -22,11 +22,24 @@ pytest.register_assert_rewrite("resumable_sync.testing")
 KILLS = {"crash", "machine", "trouble"}
 """Folders of tests that take their time, and show nothing that differs from Python to Python."""
 
+SERVERS = {"postgresql", "mariadb"}
+SERVER_FIXTURES = {"mariadb", "mariadb_url", "postgres", "postgres_url"}
+EVERYWHERE = {"stores", "tests"}
+"""Folders whose tests on servers run on every Python; elsewhere what they show depends on server and driver."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name in KILLS:
+        folder = item.path.parent.name
+        if folder in KILLS:
             item.add_marker(pytest.mark.kills)
+        elif folder not in EVERYWHERE and _needs_server(item):
+            item.add_marker(pytest.mark.server)
+
+
+def _needs_server(item: pytest.Item) -> bool:
+    parameters = set(item.name.partition("[")[2].removesuffix("]").split("-"))
+    return bool(parameters & SERVERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
 
 
 def _start(server: Callable[[], AbstractContextManager[Server]], stack: ExitStack) -> Server:
