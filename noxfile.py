@@ -50,7 +50,7 @@ def run_pytest(session: nox.Session, *arguments: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests against the built wheel, in two processes; those with kills or with servers once, on the first Python."""
+    """Run the tests against the built wheel, in two processes; on the first Python with all kills and servers."""
     install(session, "test")
     seen.append(session.python)
     run_pytest(session, "--numprocesses=2", "--dist=worksteal", *(ONCE_MORE if len(seen) > 1 else ()))
