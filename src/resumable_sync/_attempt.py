@@ -93,8 +93,7 @@ class Attempt(Generic[RecordT]):
 
     def begin(self, fingerprint: str | None) -> None:
         """Note in the store that an attempt is at work, and prepare sink and source."""
-        pieces, checkpoints = self._with_columns(), self._checkpoints
-        self._decision = locate(pieces.job_id, pieces.connector, self._decision, pieces.retrier)
+        pieces, checkpoints = self._placed(), self._checkpoints
         if self._decision.error is not None:
             raise self._decision.error
         log_decision(pieces.job_id, self._stored, self._decision, pieces.guarantee)
@@ -110,12 +109,15 @@ class Attempt(Generic[RecordT]):
             plan = plan_of(self._stored, self._decision, pieces.guarantee)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))
 
-    def _with_columns(self) -> Pieces:
-        """Have everything read the columns that the run began with."""
-        connector = pinned(self._pieces.connector, self._decision, self._pieces.retrier)
-        if connector is not self._pieces.connector:
-            self._pieces = attrs.evolve(self._pieces, connector=connector)
-            self._counter = Counter(self._pieces.job_id, connector)
+    def _placed(self) -> Pieces:
+        """Find the place where reading goes on, and have everything read the columns that the run began with."""
+        pieces = self._pieces
+        connector = pinned(pieces.connector, self._decision, pieces.retrier)
+        self._decision = locate(pieces.job_id, connector, self._decision, pieces.retrier)
+        # A run that starts anew because the last record moved reads all columns there are.
+        if self._decision.action == "resume" and connector is not pieces.connector:
+            self._pieces = attrs.evolve(pieces, connector=connector)
+            self._counter = Counter(pieces.job_id, connector)
         return self._pieces
 
     def _open_pages(self, pieces: Pieces) -> Pages[RecordT]:
@@ -412,6 +414,8 @@ class Attempt(Generic[RecordT]):
         if pieces.sink is None and self._enlisted and self._enlisted == self._batches:
             result = attrs.evolve(result, guarantee=Guarantee.EXACTLY_ONCE)
         self._result = result
+        if not self._begun:
+            return
         log_end(result)
         if pieces.observers:
             pieces.observers.tell(SyncFinished(result=result))

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 from doubles import saved
 from resumable_sync import (
     Batch,
+    Event,
     JobStatus,
     MemoryJobStore,
     SourceChangedError,
@@ -189,17 +190,29 @@ def test_a_last_row_that_moved_is_refused_or_starts_anew(  # noqa: PLR0917 - fix
     execute(source, MOVES[moved])
     before = saved(store)
     # At the offset of a row that is gone stands another one.
+    events: list[Event] = []
     told = "is not what it was" if paging == "offset" else moved
     with pytest.raises(SourceChangedError, match=f"anchor .the last record delivered {told}.; start over") as caught:
-        half(if_moved="raise", paging=paging)
+        half(if_moved="raise", paging=paging, options={"observers": [events.append]})
     assert caught.value.changed == ("anchor",)
-    assert saved(store) == before
+    assert (saved(store), events) == (before, [])
     with closing(SQLConnector(source, "items", paging=paging, if_moved="raise")) as connector:
         assert plan_full_sync("j", connector, target, store=store).action == "refuse"
     target.rows.clear()
     result = half(if_moved="rerun", paging=paging)
     assert (result.action, result.job.run, result.status) == ("new", 2, "completed")
     assert len(target.rows) == (19 if moved == "is gone" else 20)
+
+
+def test_a_run_that_starts_anew_because_the_last_row_moved_reads_the_columns_that_were_added(
+    source: Engine, target: Collected, half: Any
+) -> None:
+    half(options={"max_records": 5})
+    execute(source, WIDER, "UPDATE items SET name = 'new' WHERE id = 5")
+    target.rows.clear()
+    result = half(if_moved="rerun", options={"if_changed": "resume"})
+    assert (result.action, result.job.run) == ("new", 2)
+    assert (len(target.rows), {len(row) for row in target.rows}) == (20, {4})
 
 
 def test_a_source_that_stays_moves_nothing(source: Engine, target: Collected, half: Any) -> None:
