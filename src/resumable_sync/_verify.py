@@ -191,6 +191,7 @@ class _Verification:
             target,
             comparison,
             columns=chosen,
+            whole=columns is None,
             key=names,
             fingerprint={
                 "source": self._fingerprint(self._connector),

@@ -46,6 +46,7 @@ class Walk(Connector[Report]):
         target: The target's ranges, of the same columns.
         comparison: Compares their rows.
         columns: The columns of the rows.
+        whole: Whether the source must have no others.
         key: Those of the key.
         fingerprint: What is compared with what, by what.
         max_differences: How many differences are kept as values.
@@ -59,13 +60,14 @@ class Walk(Connector[Report]):
         comparison: Comparison,
         *,
         columns: Sequence[str],
+        whole: bool,
         key: Sequence[str],
         fingerprint: Mapping[str, str],
         max_differences: int,
     ) -> None:
         self._connector, self._source, self._target = connector, source, target
         self._comparison = comparison
-        self._columns = tuple(columns)
+        self._columns, self._whole = tuple(columns), whole
         self._key_places = [self._columns.index(name) for name in key]
         self._max_differences = max_differences
         self._digests = _same_digests(source, target)
@@ -198,6 +200,10 @@ class Walk(Connector[Report]):
                 "columns to compare in columns="
             )
             raise ConfigurationError(msg)
+        if self._whole and len(record) > len(self._columns):
+            surplus = [repr(name) for name in record if name not in self._columns]
+            msg = f"the target has no column {', '.join(surplus)}, and the source's records have"
+            raise ConfigurationError(f"{msg}; name the columns to compare in columns=")
         return tuple(record[name] for name in self._columns)
 
 

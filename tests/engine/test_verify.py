@@ -167,6 +167,15 @@ def test_keys_of_text_that_the_databases_order_and_compare_differently(
     assert len(result.differences) == 3
 
 
+def test_a_key_padded_with_blanks_finds_its_row_where_blanks_are_compared(new_database: NewDatabase) -> None:
+    rows = [("ab", 1), ("b", 2), ("B", 3)]
+    source = make(new_database("postgresql"), rows, "t (id CHAR(5) PRIMARY KEY, n INTEGER)")
+    columns = "id CHAR(5) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin, n INTEGER, PRIMARY KEY (id)"
+    target = make(new_database("mariadb"), [("ab", 9), *rows[1:]], f"t ({columns})")
+    for one, other, key in ((source, target, "ab   "), (target, source, "ab")):
+        assert listed(verified(one, other)) == [("different", key, "n")]
+
+
 def test_differences_outlast_a_stop_and_are_reported_once(new_database: NewDatabase) -> None:
     source, target = [make(new_database("sqlite"), numbered(*range(300))) for _ in range(2)]
     lost = sorted(random.Random(3).sample(range(300), 40))
@@ -250,6 +259,8 @@ def test_a_source_that_is_no_database(sqlite_url: str) -> None:
     assert verified(Numbers([{"id": number} for number in range(20)]), target, columns=["id"]).ok
     with pytest.raises(ConfigurationError, match="no column 'name', and the target has"):
         verified(Numbers([{"id": 1}]), target)
+    with pytest.raises(ConfigurationError, match=r"the target has no column 'more', and the source's records have"):
+        verified(Numbers([{"id": 0, "name": "name 0", "more": 1}]), target)
     with pytest.raises(ConfigurationError, match="column names"):
         verified(Numbers([(1, "x")]), target)
     nameless = Numbers([])

@@ -87,6 +87,8 @@ def _mysql(kind: str, declared: Any) -> Binder:
         "bytes": _bytes,
         "datetime": _moment,
         "date": _date,
+        # It is stored without the blanks that PostgreSQL gives, and not every collation ignores them.
+        "char": lambda value: _text(value, compact=_is_compact(declared)).rstrip(" "),
     }
     return makers.get(kind, lambda value: _text(value, compact=_is_compact(declared)))
 
