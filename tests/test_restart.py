@@ -245,6 +245,9 @@ def test_a_fingerprint_of_the_older_form_still_compares() -> None:
     assert changes(without, stored()) == ()
     assert pinned_columns(older, stored()) is None
     assert [change.impossible for change in changes("plain text", stored(columns="x"))] == [False] * 6
+    # A stream was a paging of its own, though its cursors are those of keyset paging.
+    assert changes(stored(paging="stream"), stored()) == ()
+    assert [str(change) for change in changes(stored(paging="stream"), stored(paging="offset"))] == ["paging"]
 
 
 def test_a_list_of_columns_without_end_is_kept_as_a_digest() -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._fingerprint import changes, fingerprint_text
 from resumable_sync._model import Page
+from resumable_sync.connectors._identity import query_identity
 from resumable_sync.connectors._readers import KeysetReader
 from resumable_sync.connectors.sql import Paging, SQLConnector, SQLQueryTemplate
 
@@ -338,6 +339,12 @@ def test_white_space_in_quotes_matters(source: str, connect: Connect) -> None:
     assert len(found) == len(texts)
 
 
+def test_a_quote_behind_a_backslash_ends_no_text_of_postgresql() -> None:
+    texts = [rf"SELECT a FROM t WHERE b = E'\' -- x' AND c < {number}" for number in (5, 500)]
+    dialect = create_engine("postgresql+psycopg://").dialect
+    assert len({query_identity(text, dialect) for text in texts}) == 2
+
+
 @pytest.mark.parametrize("what", ["items", "SELECT * FROM items"])
 def test_fingerprint_knows_the_columns_by_name(source: str, connect: Connect, what: str) -> None:
     before = fingerprint_text(connect(source, what, "id").fingerprint)
@@ -388,6 +395,17 @@ def test_columns_of_a_table_and_of_a_query(source: str, connect: Connect) -> Non
     assert isinstance(text.type, sa.String)
     assert twice.primary_key
     assert not text.primary_key
+
+
+def test_a_column_of_a_type_unknown_to_sqlalchemy_is_text_that_may_hold_anything(postgres_url: str) -> None:
+    execute(postgres_url, "CREATE TYPE digit AS ENUM ('1', '2')")
+    with closing(SQLConnector(postgres_url, "SELECT 1 AS id, CAST('1' AS digit) AS a, 'x' AS b", "id")) as connector:
+        columns = connector.columns()
+    assert [(type(column.type), column.exact) for column in columns] == [
+        (sa.INTEGER, True),
+        (sa.Text, False),
+        (sa.TEXT, True),
+    ]
 
 
 def open_connections(url: str) -> int:

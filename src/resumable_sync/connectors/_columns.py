@@ -53,10 +53,13 @@ _PYTHON_TYPES: Mapping[type, type[Type]] = {
 def column_types(connection: Connection, source: Source, key: Sequence[str]) -> list[Column]:
     """Describe the columns of a source; those of `key` count as its primary key."""
     types: dict[str, Type] = {name: column.type for name, column in source.columns.items()}
+    odd: set[str] = set()
     if any(isinstance(kind, sa.NullType) for kind in types.values()) and not source.is_table:
         rows = 0 if connection.dialect.name != "sqlite" else _SAMPLE
         fetched = compile_statement(select(*source.columns.values()).limit(rows), connection.dialect).run(connection)
         types = dict(zip(types, result_types(connection, fetched), strict=True))
+        odd = {name for name, kind in types.items() if isinstance(kind, sa.NullType)}
+        types |= dict.fromkeys(odd, sa.Text())
     typed = connection.dialect.name != "sqlite"
     return [
         Column(
@@ -65,7 +68,7 @@ def column_types(connection: Connection, source: Source, key: Sequence[str]) -> 
             nullable=source.nullable.get(name, True),
             primary_key=name in key,
             # Any column of SQLite holds any kind of value; but one declared as text makes text of numbers.
-            exact=typed or (source.is_table and isinstance(kind, sa.String)),
+            exact=(typed and name not in odd) or (source.is_table and isinstance(kind, sa.String)),
         )
         for name, kind in types.items()
     ]
@@ -74,8 +77,9 @@ def column_types(connection: Connection, source: Source, key: Sequence[str]) -> 
 def result_types(connection: Connection, fetched: Fetched) -> list[Type]:
     """Give the types of the columns of a result, best effort.
 
-    PostgreSQL and MySQL tell them; SQLite knows types of values only, so there its first rows decide, and a column that
-    holds none or several kinds is text.
+    PostgreSQL and MySQL tell them; NullType is one of PostgreSQL that SQLAlchemy does not know, such as an enumeration.
+    SQLite knows types of values only, so there its first rows decide, and a column that holds none or several kinds is
+    text.
     """
     description = fetched.driver_cursor.description
     if connection.dialect.name == "postgresql":
@@ -98,7 +102,7 @@ def _postgres_type(connection: Connection, column: Any, name: str) -> Type:
         return sa.ARRAY(_postgres_type(connection, column, name.removesuffix("[]")))
     if name == "numeric":
         return sa.Numeric(column.precision, column.scale)
-    known = dialect.ischema_names.get(name, sa.Text)
+    known = dialect.ischema_names.get(name, sa.NullType)
     kind: Type = known(timezone=name.endswith("with time zone")) if name.startswith("time") else known()
     return kind
 

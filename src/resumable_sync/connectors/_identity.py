@@ -12,7 +12,8 @@ from resumable_sync.connectors._statements import is_mysql
 
 __all__ = ["listed_columns", "params_digest", "query_identity"]
 
-_QUOTES = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|(?P<dollar>\$\w*\$).*?(?P=dollar)"
+_ESCAPED = r"(?<!\w)[eE]'(?:[^'\\]|''|\\.)*'"  # of PostgreSQL
+_QUOTES = _ESCAPED + r"|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|(?P<dollar>\$\w*\$).*?(?P=dollar)"
 _QUOTES_MYSQL = r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"\\]|\"\"|\\.)*\"|`[^`]*`"
 # What MySQL executes in spite of /* stays.
 _GAP = r"(?P<gap>(?:\s|/\*(?![!+]).*?\*/|--{after}[^\n]*)+)"
