@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from resumable_sync import (
     Batch,
+    ConfigurationError,
     Guarantee,
     Job,
     JobStatus,
@@ -231,6 +232,38 @@ def test_into_another_database(source: str, sqlite_url: str, database_url: str, 
             assert staged(engine) == []
             execute(engine, "DELETE FROM orders WHERE id < 9")
             sink.close()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_run_that_goes_on_in_another_mode_is_refused(
+    source: str, store: SQLJobStore, engine: Engine, database_url: str, *, own: bool
+) -> None:
+    """What was loaded so far would never be published, and the job would be called completed."""
+    url = database_url if own else None
+    sync(source, store, SQLSink("orders", "replace", url=url), max_records=20)
+    others = [SQLSink("orders", "upsert", key="id", url=url)]
+    others += [] if own else [SQLSink("elsewhere", "append")]  # with url= its checkpoint says so
+    for sink in others:
+        with pytest.raises(
+            ConfigurationError, match=r"20 records of run 1 are in the staging table .* go on with that"
+        ):
+            sync(source, store, sink)
+        sink.close()
+    assert not {"orders", "elsewhere"} & tables(engine)
+    again = SQLSink("orders", "replace", url=url)
+    assert sync(source, store, again).status == JobStatus.COMPLETED
+    again.close()
+    assert seen(engine) == ROWS
+
+
+def test_dead_letters_go_to_the_sink_that_publishes_their_run(source: str, store: SQLJobStore, engine: Engine) -> None:
+    execute(engine, MAKE, OLD)
+    sync(source, store, picky(13), on_refused="dead_letter")
+    with pytest.raises(ConfigurationError, match="49 records of run 1 are in the staging table"):
+        replay_dead_letters("orders", SQLSink("orders", mode="append"), store=store)
+    assert seen(engine) == [(-1, "old")]
+    assert replay_dead_letters("orders", SQLSink("orders", mode="replace"), store=store).status == JobStatus.COMPLETED
+    assert seen(engine) == ROWS
 
 
 class Picky(SQLSink):

@@ -6,11 +6,12 @@ from functools import lru_cache
 from typing import Literal
 
 import attrs
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, delete, insert, select, update
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, delete, insert, inspect, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import quoted_name
 
 from resumable_sync._model import Job
-from resumable_sync.sinks._tables import OPTIONS, Name, create_own
+from resumable_sync.sinks._tables import NOT_ALLOWED, OPTIONS, Name, create_own, error_codes
 
 __all__ = ["STAGINGS", "Registry", "Staging", "run_id_of", "staging_name"]
 
@@ -81,6 +82,27 @@ class Registry:
         rows = _table(self.schema).c
         query = select(*rows).where(rows.job_id == job_id, rows.target == target).order_by(rows.token, rows.name)
         return [Staging(*row) for row in self.connection.execute(query)]
+
+    def loading(self, job: Job) -> str | None:
+        """Name the table that holds the rows of a job's run, for whichever target, until the swap; None if none does.
+
+        It is None too where there is no register, or one that this role may not read.
+
+        Raises:
+            DBAPIError: If looking fails otherwise.
+        """
+        rows = _table(self.schema).c
+        query = select(rows.name).where(rows.job_id == job.id, rows.run_id == run_id_of(job), rows.state == "loading")
+        try:
+            with self.connection.begin_nested():
+                if not inspect(self.connection).has_table(STAGINGS, schema=self.schema):
+                    return None
+                found: str | None = self.connection.execute(query).scalars().first()
+        except DBAPIError as error:
+            if error_codes(error) & NOT_ALLOWED:
+                return None
+            raise
+        return found
 
     def knows(self, name: str) -> bool:
         """Whether a table of this name is one of the library's."""

@@ -6,12 +6,14 @@ from sqlalchemy import Connection
 from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Job
+from resumable_sync.sinks._registry import Registry
 from resumable_sync.sinks._staging import Make, Place, StagedReplacement
+from resumable_sync.sinks._swap import Swapper
 from resumable_sync.sinks._swap_mysql import MySQLReplacement
 from resumable_sync.sinks._swap_postgresql import PostgreSQLSwapper
 from resumable_sync.sinks._swap_sqlite import SQLiteSwapper
 
-__all__ = ["Replacement"]
+__all__ = ["Replacement", "refuse_staged"]
 
 
 @attrs.define
@@ -64,5 +66,26 @@ class Replacement:
     def _of(self, connection: Connection) -> MySQLReplacement | StagedReplacement:
         if is_mysql(connection.dialect):
             return MySQLReplacement(self.target, self.schema)
-        swapper = SQLiteSwapper() if connection.dialect.name == "sqlite" else PostgreSQLSwapper()
-        return StagedReplacement(swapper, self.target, self.schema)
+        return StagedReplacement(_swapper(connection), self.target, self.schema)
+
+
+def refuse_staged(connection: Connection, job: Job, target: str, schema: str | None) -> None:
+    """Refuse to go on in another mode with a run whose rows so far wait in a staging table: nothing would publish them.
+
+    Raises:
+        ConfigurationError: If that is so.
+    """
+    if not is_mysql(connection.dialect):
+        schema = _swapper(connection).locate(connection, target, schema)
+    staging = Registry(connection, schema).loading(job)
+    if staging is not None:
+        msg = (
+            f"job {job.id!r}: {job.processed_records} records of run {job.run} are in the staging table {staging!r} of "
+            "a sink with mode='replace', and no other sink would publish them; go on with that one, or start over with "
+            "reset_job(job_id)"
+        )
+        raise ConfigurationError(msg)
+
+
+def _swapper(connection: Connection) -> Swapper:
+    return SQLiteSwapper() if connection.dialect.name == "sqlite" else PostgreSQLSwapper()

@@ -15,7 +15,7 @@ from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync.sinks._checkpoint import TargetCheckpoint
 from resumable_sync.sinks._link import Link
-from resumable_sync.sinks._replace import Replacement
+from resumable_sync.sinks._replace import Replacement, refuse_staged
 from resumable_sync.sinks._schema_change import add_columns, check_columns
 from resumable_sync.sinks._target import Target, create, reflect
 from resumable_sync.sinks._writer import Writer, check_key
@@ -63,6 +63,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
       same job are dropped when it begins a new one. A table that is not registered is never dropped.
     - A run that is `incomplete` is published by the replay of its last dead letter, or at once with
       `publish_incomplete`; what is replayed later goes into the target then.
+    - Until it is published, a run goes on in this mode only, and so does the replay of its dead letters: a `SQLSink` of
+      another mode refuses, since it would not publish what was loaded.
     - What somebody changes in the target's columns while a run loads is not undone: the swap refuses, and says what to
       do.
     - On PostgreSQL the swap waits up to 10 s for transactions that read the target, then fails and is tried again. One
@@ -250,6 +252,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         # A run that goes on has columns already: what is missing then was taken away.
         evolve = self._evolves and not job.has_progress
         if self._replacement is None:
+            if job.has_progress:
+                refuse_staged(connection, job, self._table, self._schema)
             target = self._target(connection)
             self._check(connection, target, evolve=evolve)
             if evolve and self._columns:
