@@ -40,7 +40,8 @@ def replay_dead_letters(
 
     Args:
         job_id: The job.
-        sink: A transactional sink, such as the one of the sync.
+        sink: A transactional sink, such as the one of the sync. A run that `SQLSink(mode="replace")` has not published
+            needs that one: no other would publish what it loaded.
         store: The job's store; it must keep dead letters. None: the same one as of `run_full_sync`.
 
     Returns:

@@ -83,8 +83,8 @@ class Registry:
         query = select(*rows).where(rows.job_id == job_id, rows.target == target).order_by(rows.token, rows.name)
         return [Staging(*row) for row in self.connection.execute(query)]
 
-    def loading(self, job: Job) -> str | None:
-        """Name the table that holds the rows of a job's run, for whichever target, until the swap; None if none does.
+    def loading(self, job: Job, target: str) -> str | None:
+        """Name the table that holds the rows of a job's run for a target until the swap; None if none does.
 
         It is None too where there is no register, or one that this role may not read.
 
@@ -92,7 +92,8 @@ class Registry:
             DBAPIError: If looking fails otherwise.
         """
         rows = _table(self.schema).c
-        query = select(rows.name).where(rows.job_id == job.id, rows.run_id == run_id_of(job), rows.state == "loading")
+        of_run = rows.job_id == job.id, rows.target == target, rows.run_id == run_id_of(job)
+        query = select(rows.name).where(*of_run, rows.state == "loading")
         try:
             with self.connection.begin_nested():
                 if not inspect(self.connection).has_table(STAGINGS, schema=self.schema):

@@ -77,7 +77,7 @@ def refuse_staged(connection: Connection, job: Job, target: str, schema: str | N
     """
     if not is_mysql(connection.dialect):
         schema = _swapper(connection).locate(connection, target, schema)
-    staging = Registry(connection, schema).loading(job)
+    staging = Registry(connection, schema).loading(job, target)
     if staging is not None:
         msg = (
             f"job {job.id!r}: {job.processed_records} records of run {job.run} are in the staging table {staging!r} of "
