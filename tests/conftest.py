@@ -5,6 +5,7 @@ A server that cannot be had is a skip that says why; with CI set, where nobody r
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -19,8 +20,8 @@ from servers import Server, ServerUnavailableError, mariadb_server, postgres_ser
 pytest.register_assert_rewrite("resumable_sync.testing")
 
 
-KILLS = {"crash", "machine", "trouble"}
-"""Folders of tests that take their time, and show nothing that differs from Python to Python."""
+KILLS = {"crash", "machine", "test_crash", "trouble"}
+"""Folders and modules of tests that take their time, and show nothing that differs from Python to Python."""
 
 SERVERS = {"postgresql", "mariadb"}
 SERVER_FIXTURES = {"mariadb", "mariadb_url", "postgres", "postgres_url"}
@@ -31,14 +32,14 @@ EVERYWHERE = {"stores", "tests"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.parent.name
-        if folder in KILLS:
+        if KILLS & {folder, item.path.stem}:
             item.add_marker(pytest.mark.kills)
         elif folder not in EVERYWHERE and _needs_server(item):
             item.add_marker(pytest.mark.server)
 
 
 def _needs_server(item: pytest.Item) -> bool:
-    parameters = set(item.name.partition("[")[2].removesuffix("]").split("-"))
+    parameters = set(re.split(r"\W+", item.name.partition("[")[2]))
     return bool(parameters & SERVERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
 
 
