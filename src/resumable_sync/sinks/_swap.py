@@ -66,8 +66,8 @@ class Swapper(Protocol):
         Afterwards it has the target's name, indexes and constraints under the names that they had, triggers (where
         `check` does not refuse them), comments, owner and grants, and sequences that go on where they were. One made
         without a target (from a connector's columns, by `_target.create`) has names as if made as the target. Rows are
-        not written a second time. What was done to the target since the staging table was made is carried over or
-        refused, never undone.
+        not written a second time. What was done to the target's columns since the staging table was made is carried
+        over or refused, never undone; its checks on PostgreSQL too.
 
         Raises:
             ConfigurationError: As `check`, for what has come since.

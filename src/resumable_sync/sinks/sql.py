@@ -60,13 +60,15 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
       the way out: foreign keys, on SQLite only if they refer to it and are enforced; on MySQL and MariaDB triggers; on
       PostgreSQL views and whatever else is bound to the table itself rather than to its name.
     - Staging tables stand in the register `resumable_sync_staging` in the target's schema. Those of earlier runs of the
-      same job are dropped when it begins a new one. A table that is not registered is never dropped.
+      same job into the same target are dropped when it begins a new one; that of a job which never runs again stays. A
+      table that is not registered is never dropped. Job ids are taken for those of one store: two stores whose jobs of
+      the same name replace the same target get into each other's way.
     - A run that is `incomplete` is published by the replay of its last dead letter, or at once with
       `publish_incomplete`; what is replayed later goes into the target then.
     - Until it is published, a run goes on in this mode only, and so does the replay of its dead letters: a `SQLSink` of
       another mode refuses, since it would not publish what was loaded.
     - What somebody changes in the target's columns while a run loads is not undone: the swap refuses, and says what to
-      do.
+      do. A check that comes or goes meanwhile is followed on PostgreSQL; elsewhere the run keeps those it began with.
     - On PostgreSQL the swap waits up to 10 s for transactions that read the target, then fails and is tried again. One
       of REPEATABLE READ or SERIALIZABLE that began before the last batch, and reads the target for the first time
       after the swap, sees only what was loaded when it began, as PostgreSQL shows it after a TRUNCATE.
