@@ -38,7 +38,7 @@ def install(session: nox.Session, *groups: str) -> None:
 
 
 WITHOUT_KILLS = ("-m", "not crash and not kills")
-# What differs from Python to Python is in the engine, in the stores, and in what works on SQLite.
+# What differs from Python to Python is in the engine and in what works on SQLite.
 ONCE_MORE = ("-m", "not crash and not kills and not server")
 seen: list[object] = []
 

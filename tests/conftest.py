@@ -25,16 +25,13 @@ KILLS = {"crash", "machine", "test_crash", "trouble"}
 
 SERVERS = {"postgresql", "mariadb"}
 SERVER_FIXTURES = {"mariadb", "mariadb_url", "postgres", "postgres_url"}
-EVERYWHERE = {"stores", "tests"}
-"""Folders whose tests on servers run on every Python; elsewhere what they show depends on server and driver."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.path.parent.name
-        if KILLS & {folder, item.path.stem}:
+        if KILLS & {item.path.parent.name, item.path.stem}:
             item.add_marker(pytest.mark.kills)
-        elif folder not in EVERYWHERE and _needs_server(item):
+        elif _needs_server(item):
             item.add_marker(pytest.mark.server)
 
 

@@ -155,9 +155,15 @@ class RunModel:
 
 
 class World:
-    """Three SQLite files, made once and emptied for every example; all in one process, with nothing to wait for."""
+    """Three SQLite files, made once and emptied for every example; all in one process, with nothing to wait for.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where the files are made.
+        wait: Seconds that a connection waits for a lock.
+    """
+
+    def __init__(self, folder: Path, wait: float) -> None:
+        self._wait = wait
         self._engines: list[Engine] = []
         self._urls = {name: f"sqlite:///{folder / name}.db" for name in ("store", "target", "source")}
         self._look = self._connect(folder / "store.db")
@@ -183,7 +189,7 @@ class World:
 
     def engine(self, name: str) -> Engine:
         engine = create_engine(
-            self._urls[name], connect_args={"timeout": 5, "check_same_thread": False}, max_overflow=-1
+            self._urls[name], connect_args={"timeout": self._wait, "check_same_thread": False}, max_overflow=-1
         )
 
         @event.listens_for(engine, "connect")
