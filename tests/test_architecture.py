@@ -51,6 +51,7 @@ MODULES = {
     "_count": "engine",
     "_acquire": "engine",
     "_checkpoint": "engine",
+    "_unpublished": "engine",
     "_dead_letters": "engine",
     "_start": "engine",
     "_deliver": "engine",
@@ -88,6 +89,10 @@ MAY_USE = {
 
 # Imports that go upwards, each inside a function or for the types alone, with the reason.
 DEFERRED = {
+    (
+        "_unpublished",
+        "sinks._registry",
+    ): "the register tells what other sinks would leave unpublished; SQLAlchemy is loaded then",
     ("_default_store", "stores.sql"): "store=None is a SQLJobStore, and who gives a store does not pay for SQLAlchemy",
 }
 

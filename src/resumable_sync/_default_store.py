@@ -12,7 +12,7 @@ __all__ = ["default_store"]
 def default_store() -> "SQLJobStore":
     """Make a `SQLJobStore` on the URL in `RESUMABLE_SYNC_STORE`, by default a SQLite file in the working directory.
 
-    The one place where the core knows an adapter, and only by name: SQLAlchemy is loaded for those who use it.
+    The core knows the adapter only by name, here: SQLAlchemy is loaded for those who use it.
     """
     store: SQLJobStore = importlib.import_module("resumable_sync.stores.sql").SQLJobStore()
     return store

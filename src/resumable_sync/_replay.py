@@ -20,6 +20,7 @@ from resumable_sync._protocols import DeadLetterStore, JobStore, Sink, StoreTran
 from resumable_sync._retry import Retrier, Retry, StopRequested
 from resumable_sync._sinks import as_sink
 from resumable_sync._stop import Stop, hold_off_signals
+from resumable_sync._unpublished import refuse_unpublished
 from resumable_sync._validate import check_job_id
 
 __all__ = ["replay_dead_letters"]
@@ -141,7 +142,9 @@ class _Replay:
 
     def _begin(self, transaction: StoreTransaction) -> Job:
         job = self._checkpoints.job
-        self._sink.begin(attrs.evolve(job, lease=self._keeper.lease), transaction.connection)
+        leased = attrs.evolve(job, lease=self._keeper.lease)
+        self._sink.begin(leased, transaction.connection)
+        refuse_unpublished(leased, transaction.connection)
         return job
 
     def _deliver(self, letter: DeadLetter, transaction: StoreTransaction) -> Job:

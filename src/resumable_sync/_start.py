@@ -29,9 +29,11 @@ from resumable_sync._protocols import (
     SeekableConnector,
     Sink,
     StoreTransaction,
+    TransactionalJobStore,
 )
 from resumable_sync._restart import Decision, Rules, after_move
 from resumable_sync._retry import Retrier
+from resumable_sync._unpublished import refuse_unpublished
 
 __all__ = ["begin_sink", "drop_old_letters", "locate", "pinned", "rules_of", "starting_job"]
 
@@ -157,14 +159,28 @@ def begin_sink(pieces: Pieces, sink: Sink, checkpoints: Checkpoints, keeper: Lea
         if reached is not checkpoints.job:
             checkpoints.save(reached)
     if not writes_in_transaction(sink, pieces.store):
-        retrier.call("begin", sink.begin, with_lease(), None)
+        _begin_outside(pieces, sink, checkpoints, with_lease())
         return
 
     def begin(transaction: StoreTransaction) -> Job:
-        sink.begin(with_lease(), transaction.connection)
+        leased = with_lease()
+        sink.begin(leased, transaction.connection)
+        refuse_unpublished(leased, transaction.connection)
         return checkpoints.job
 
     checkpoints.transact("begin", begin)
+
+
+def _begin_outside(pieces: Pieces, sink: Sink, checkpoints: Checkpoints, leased: Job) -> None:
+    pieces.retrier.call("begin", sink.begin, leased, None)
+    if not leased.has_progress or not isinstance(pieces.store, TransactionalJobStore):
+        return
+
+    def look(transaction: StoreTransaction) -> Job:
+        refuse_unpublished(leased, transaction.connection)
+        return checkpoints.job
+
+    checkpoints.transact("begin", look)
 
 
 def _check_run_is_kept(store: JobStore, job: Job, retrier: Retrier) -> None:

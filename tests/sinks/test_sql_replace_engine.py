@@ -25,6 +25,7 @@ from resumable_sync import (
     replay_dead_letters,
     reset_job,
     run_full_sync,
+    transactional,
 )
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.sql import SQLSink
@@ -260,6 +261,36 @@ def test_dead_letters_go_to_the_sink_that_publishes_their_run(source: str, store
     assert seen(engine) == [(-1, "old")]
     assert replay_dead_letters("orders", SQLSink("orders", mode="replace"), store=store).status == JobStatus.COMPLETED
     assert seen(engine) == ROWS
+
+
+def test_no_other_sink_ends_a_run_that_waits_to_be_published(
+    source: str, store: SQLJobStore, engine: Engine, database_url: str
+) -> None:
+    execute(engine, MAKE, OLD, MAKE.replace("orders", "others"))
+    sync(source, store, picky(13), on_refused="dead_letter")
+
+    def no_write(_batch: Any, _connection: Any = None) -> None:
+        pytest.fail("was written")
+
+    others: list[Any] = [SQLSink("others", mode="append"), SQLSink("others", "upsert", "id"), transactional(no_write)]
+    refused = r"job 'orders': records of run 1 are in the staging table .* replace 'orders'.*SQLSink\('orders', mode="
+    for other in others:
+        with pytest.raises(ConfigurationError, match=refused):
+            replay_dead_letters("orders", other, store=store)
+        letters = list(store.dead_letters("orders"))
+        assert (len(letters), seen(engine), rows(engine, "others")) == (1, [(-1, "old")], [])
+    assert replay_dead_letters("orders", SQLSink("orders", mode="replace"), store=store).status == JobStatus.COMPLETED
+    assert seen(engine) == ROWS
+    sync(source, store, max_records=20)
+    for other in [*others, no_write]:
+        with pytest.raises(ConfigurationError, match=refused.replace("run 1", "run 2")):
+            sync(source, store, other)
+    again = SQLSink("orders", mode="replace", url=database_url)
+    assert sync(source, store).status == JobStatus.COMPLETED
+    assert sync(source, store, again, max_records=20).status == JobStatus.INTERRUPTED
+    assert sync(source, store, again).status == JobStatus.COMPLETED
+    again.close()
+    assert staged(engine) == []
 
 
 def test_a_run_goes_on_that_loads_another_table_in_another_mode_too(

@@ -16,6 +16,7 @@ from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore
 from servers import Server
 from sinks.postgresql import ORDERS, ROLES, SWAPPER, TABLE, decorated, execute, names, portrait, rows, run, stage, swap
+from sinks.replacing import Attempt
 
 LONG = "ä" * 31
 INTERIM = re.compile("resumable_sync_[0-9a-f]{16}")
@@ -204,6 +205,33 @@ def test_a_target_of_another_kind_is_refused(connection: Connection, statement: 
     assert named in str(caught.value)
 
 
+def test_a_role_that_may_not_use_what_another_has_made_is_told(orders: Engine, role: dict[str, str]) -> None:
+    """The register and the table of checkpoints, then a staging table."""
+    clerk = role["clerk"]
+    run(orders, "DROP TABLE orders CASCADE", f"GRANT CREATE ON SCHEMA public TO {clerk}")
+    theirs = create_engine(orders.url.set(username=clerk))
+    loading = Attempt(orders, own=True, table="orders").begin().write()
+    run(orders, "REVOKE ALL ON resumable_sync_checkpoints, resumable_sync_staging FROM PUBLIC")
+    refused = {
+        "resumable_sync_checkpoints": "this role may not use .*'resumable_sync_checkpoints'.*permission denied.*GRANT ",
+        "resumable_sync_staging": r"this role may not use .*'public.resumable_sync_staging'.*permission denied.*GRANT ",
+        "the staging table": r"the staging table 'resumable_sync_.*' belongs to the role postgres, under which",
+    }
+    try:
+        for table, match in refused.items():
+            again = loading.next(engine=theirs)
+            with pytest.raises(ConfigurationError, match=f"(?s){match}"):
+                again.begin()
+            if table.startswith("resumable_sync_"):
+                run(orders, f"GRANT ALL ON {table} TO {clerk}")
+        run(orders, f"GRANT postgres TO {clerk}")
+        again = loading.next(engine=theirs).begin().write().complete()
+        assert [row[:2] for row in rows(orders, "SELECT id, name FROM orders ORDER BY id")] == [(1, "a1"), (2, "a2")]
+        again.sink.close()
+    finally:
+        theirs.dispose()
+
+
 def test_a_role_that_cannot_make_the_same_table_is_told_before_any_work(orders: Engine, role: dict[str, str]) -> None:
     clerk, owner = role["clerk"], role["keeper"]
     run(orders, f"GRANT ALL ON orders TO {clerk}", f"GRANT CREATE ON SCHEMA public TO {clerk}")
@@ -215,8 +243,9 @@ def test_a_role_that_cannot_make_the_same_table_is_told_before_any_work(orders: 
             SWAPPER.check(connection, "orders", "public")
 
     try:
-        with pytest.raises(ConfigurationError, match="its owner postgres"):
+        with pytest.raises(ConfigurationError, match="its owner postgres") as caught:
             check()
+        assert "drop" not in str(caught.value)
         run(orders, f"ALTER TABLE orders OWNER TO {owner}", f"GRANT {owner} TO {clerk}")
         with pytest.raises(ConfigurationError, match=f"its owner {owner}"):
             check()

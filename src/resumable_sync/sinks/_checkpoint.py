@@ -29,7 +29,7 @@ from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError, LeaseLostError, StateCorruptError, StoreError
 from resumable_sync._model import Batch, Checkpoint, Job
-from resumable_sync.sinks._tables import OPTIONS, Name, create_own
+from resumable_sync.sinks._tables import OPTIONS, Name, create_own, permitted
 
 __all__ = ["CHECKPOINTS", "TargetCheckpoint"]
 
@@ -109,17 +109,13 @@ class TargetCheckpoint:
         """Fence out every older token, and give the checkpoint of the job's run; None if there is none.
 
         Raises:
+            ConfigurationError: If this role may not use the table.
             LeaseLostError: If the target has seen a newer token.
             StateCorruptError: If the row is damaged.
         """
         self.run_id = _run_id(job)
-        claim = update(self._rows).where(self._mine(job.id), self._rows.c.fencing_token <= token)
-        claim = claim.values(fencing_token=token)
-        if connection.execute(claim).rowcount == 0:
-            self._insert(connection, job.id, token)
-            if connection.execute(claim).rowcount == 0:
-                raise LeaseLostError(job.id, token)
-        row = self._read(connection, job.id)
+        with permitted(connection, self._rows):
+            row = self._take_over(connection, job.id, token)
         # Where runs are told by number alone, a finished one may have the number of the next.
         if row is None or row.run_id != self.run_id or (row.finished and not job.has_progress):
             return None
@@ -131,6 +127,15 @@ class TargetCheckpoint:
             processed_records=row.processed_records,
             processed_batches=row.processed_batches,
         )
+
+    def _take_over(self, connection: Connection, job_id: str, token: int) -> Any:
+        claim = update(self._rows).where(self._mine(job_id), self._rows.c.fencing_token <= token)
+        claim = claim.values(fencing_token=token)
+        if connection.execute(claim).rowcount == 0:
+            self._insert(connection, job_id, token)
+            if connection.execute(claim).rowcount == 0:
+                raise LeaseLostError(job_id, token)
+        return self._read(connection, job_id)
 
     def begin(self, connection: Connection, job: Job, token: int) -> None:
         """Start the run's checkpoint if the run is new; one that it has already stays.

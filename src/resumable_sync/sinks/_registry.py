@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, delete, insert, inspect, select, update
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, delete, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import quoted_name
 
+from resumable_sync._database import is_mysql
 from resumable_sync._model import Job
-from resumable_sync.sinks._tables import NOT_ALLOWED, OPTIONS, Name, create_own, error_codes
+from resumable_sync.sinks._tables import NOT_ALLOWED, OPTIONS, Name, create_own, error_codes, permitted
 
-__all__ = ["STAGINGS", "Registry", "Staging", "run_id_of", "staging_name"]
+__all__ = ["STAGINGS", "Registry", "Staging", "run_id_of", "staging_name", "unpublished"]
 
 STAGINGS = "resumable_sync_staging"
 
@@ -61,6 +62,8 @@ def _table(schema: str | None) -> Table:
 class Registry:
     """The register of one schema; every method runs in a transaction of the caller's.
 
+    Where the role may not use it, that is a `ConfigurationError`.
+
     Args:
         connection: To the target's database.
         schema: The target's.
@@ -81,43 +84,46 @@ class Registry:
         """Give the staging tables of a job and target, oldest first."""
         rows = _table(self.schema).c
         query = select(*rows).where(rows.job_id == job_id, rows.target == target).order_by(rows.token, rows.name)
-        return [Staging(*row) for row in self.connection.execute(query)]
+        return [Staging(*row) for row in self._execute(query)]
 
-    def loading(self, job: Job, target: str) -> str | None:
-        """Name the table that holds the rows of a job's run for a target until the swap; None if none does.
+    def loading(self, job: Job) -> Sequence[Staging]:
+        """Give the tables that hold rows of a job's run until the swap.
 
-        It is None too where there is no register, or one that this role may not read.
+        There are none where there is no register, or one that this role may not read.
 
         Raises:
             DBAPIError: If looking fails otherwise.
         """
         rows = _table(self.schema).c
-        of_run = rows.job_id == job.id, rows.target == target, rows.run_id == run_id_of(job)
-        query = select(rows.name).where(*of_run, rows.state == "loading")
+        of_run = rows.job_id == job.id, rows.run_id == run_id_of(job), rows.state == "loading"
         try:
             with self.connection.begin_nested():
                 if not inspect(self.connection).has_table(STAGINGS, schema=self.schema):
-                    return None
-                found: str | None = self.connection.execute(query).scalars().first()
+                    return []
+                return [Staging(*row) for row in self.connection.execute(select(*rows).where(*of_run))]
         except DBAPIError as error:
             if error_codes(error) & NOT_ALLOWED:
-                return None
+                return []
             raise
-        return found
 
     def knows(self, name: str) -> bool:
         """Whether a table of this name is one of the library's."""
         rows = _table(self.schema).c
-        return self.connection.execute(select(rows.name).where(rows.name == name)).first() is not None
+        return self._execute(select(rows.name).where(rows.name == name)).first() is not None
 
     def add(self, staging: Staging) -> None:
         """Note a table that is about to be made."""
-        self.connection.execute(insert(_table(self.schema)), attrs.asdict(staging))
+        self._execute(insert(_table(self.schema)).values(attrs.asdict(staging)))
+
+    def take_over(self, staging: Staging, token: int) -> None:
+        """Note that the attempt with this token goes on with a table."""
+        table = _table(self.schema)
+        self._execute(update(table).where(table.c.name == staging.name).values(token=token))
 
     def remove(self, staging: Staging) -> None:
         """Forget a table that is gone. Removing it again is fine."""
         table = _table(self.schema)
-        self.connection.execute(delete(table).where(table.c.name == staging.name))
+        self._execute(delete(table).where(table.c.name == staging.name))
 
     def swapped(self, staging: Staging) -> None:
         """Note that a table has become the target, in place of every other one; noting it again changes nothing."""
@@ -125,11 +131,42 @@ class Registry:
         rows = table.c
         here = update(table).where(rows.name == staging.name, rows.state == "loading").values(state="swapped")
         # Noted by a zombie a second time, it might supersede what has come since.
-        if self.connection.execute(here).rowcount:
+        if self._execute(here).rowcount:
             others = update(table).where(
                 rows.target == staging.target, rows.state == "swapped", rows.name != staging.name
             )
-            self.connection.execute(others.values(state="superseded"))
+            self._execute(others.values(state="superseded"))
+
+    def _execute(self, statement: Any) -> Any:
+        with permitted(self.connection, _table(self.schema)):
+            return self.connection.execute(statement)
+
+
+_SCHEMAS = {
+    "postgresql": text(
+        "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = :name"
+    ),
+    "mysql": text("SELECT table_schema FROM information_schema.tables WHERE table_name = :name"),
+    "sqlite": text("SELECT name FROM pragma_database_list WHERE :name <> ''"),
+}
+
+
+def unpublished(connection: object, job: Job) -> Staging | None:
+    """Find rows of a job's run that nobody would publish: the attempt that began has not taken their table over.
+
+    Args:
+        connection: In the transaction in which the attempt's sink began, wherever the target is in its database.
+        job: With its lease.
+    """
+    if not isinstance(connection, Connection) or job.lease is None:
+        return None
+    schemas = _SCHEMAS.get("mysql" if is_mysql(connection.dialect) else connection.dialect.name)
+    found = [] if schemas is None else connection.execute(schemas, {"name": STAGINGS}).scalars().all()
+    for schema in found:
+        for staging in Registry(connection, schema).loading(job):
+            if staging.token != job.lease.fencing_token:
+                return staging
+    return None
 
 
 def run_id_of(job: Job) -> str:

@@ -77,10 +77,11 @@ def refuse_staged(connection: Connection, job: Job, target: str, schema: str | N
     """
     if not is_mysql(connection.dialect):
         schema = _swapper(connection).locate(connection, target, schema)
-    staging = Registry(connection, schema).loading(job, target)
+    staging = next((each for each in Registry(connection, schema).loading(job) if each.target == target), None)
     if staging is not None:
         msg = (
-            f"job {job.id!r}: {job.processed_records} records of run {job.run} are in the staging table {staging!r} of "
+            f"job {job.id!r}: {job.processed_records} records of run {job.run} are in the staging table "
+            f"{staging.name!r} of "
             "a sink with mode='replace', and no other sink would publish them; go on with that one, or start over with "
             "reset_job(job_id)"
         )

@@ -9,7 +9,7 @@ from resumable_sync.sinks._catalog_postgresql import Grant, OwnedSequence, Table
 from resumable_sync.sinks._structure_postgresql import run
 from resumable_sync.sinks._target import quote
 
-__all__ = ["follow_sequences", "grant_statements", "hide", "owner_of"]
+__all__ = ["follow_sequences", "foreign_owner", "grant_statements", "hide", "owner_of"]
 
 
 def hide(connection: Connection, table: Table) -> None:
@@ -22,6 +22,16 @@ def owner_of(connection: Connection, table: Table) -> str:
     """Give the owner of a table, quoted."""
     owner = text("SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = :table")
     return str(connection.execute(owner, {"table": table.oid}).scalar_one())
+
+
+def foreign_owner(connection: Connection, table: Table) -> str | None:
+    """Give the owner of a table, quoted, if this role may not act as it; else None."""
+    owner = text(
+        "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class "
+        "WHERE oid = :table AND NOT pg_has_role(relowner, 'USAGE')"
+    )
+    found: str | None = connection.execute(owner, {"table": table.oid}).scalar_one_or_none()
+    return found
 
 
 def follow_sequences(connection: Connection, target: Table, staged: Table) -> list[str]:

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 
 import attrs
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from resumable_sync._errors import ConfigurationError, StoreError
+from resumable_sync._database import scrub
+from resumable_sync._errors import ConfigurationError, StoreError, describe_error
 from resumable_sync._model import Job
 from resumable_sync.sinks._registry import Registry, Staging, run_id_of, staging_name
 from resumable_sync.sinks._swap import Swapper
+from resumable_sync.sinks._tables import NOT_ALLOWED, error_codes
 from resumable_sync.sinks._target import quote, reflect, verbatim
 
 __all__ = ["Make", "Place", "StagedReplacement", "drop_table", "dropped", "find", "refuse_unknown"]
@@ -75,6 +78,7 @@ class StagedReplacement:
             raise StoreError(dropped(job.id, self.target, current.name))
         staged = current.state == "loading"
         if staged:
+            registry.take_over(current, token)
             self.swapper.follow(connection, self.target, schema, current.name)
         return Place(current.name if staged else self.target, schema, staged)
 
@@ -146,8 +150,22 @@ def refuse_unknown(registry: Registry, name: str) -> None:
 
 
 def drop_table(connection: Connection, schema: str | None, name: str) -> None:
-    """Drop a table of the library's own, if it is there."""
-    connection.exec_driver_sql(verbatim(connection, f"DROP TABLE IF EXISTS {quote(connection, name, schema)}"))
+    """Drop a table of the library's own, if it is there.
+
+    Raises:
+        ConfigurationError: If this role must not.
+        DBAPIError: If it fails otherwise.
+    """
+    try:
+        connection.exec_driver_sql(verbatim(connection, f"DROP TABLE IF EXISTS {quote(connection, name, schema)}"))
+    except DBAPIError as error:
+        if not error_codes(error) & NOT_ALLOWED:
+            raise
+        msg = (
+            f"the table {name!r}, which this library made, has to be dropped, and this role must not do that "
+            f"({describe_error(error)}); run under the role that made it, or have its owner drop it"
+        )
+        raise ConfigurationError(msg) from scrub(error)
 
 
 def dropped(job_id: str, target: str, staging: str) -> str:

@@ -33,7 +33,7 @@ from resumable_sync.sinks._catalog_postgresql import (
     pieces,
     trimmings,
 )
-from resumable_sync.sinks._rights_postgresql import follow_sequences, grant_statements, hide, owner_of
+from resumable_sync.sinks._rights_postgresql import follow_sequences, foreign_owner, grant_statements, hide, owner_of
 from resumable_sync.sinks._structure_postgresql import interim, is_renamed, run, settle
 from resumable_sync.sinks._swap import Swapper
 from resumable_sync.sinks._target import quote
@@ -104,9 +104,11 @@ class PostgreSQLSwapper(Swapper):
     @override
     def follow(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
         target = find(connection, quote(connection, name, schema))
+        staged = _existing(connection, staging, target.schema if target else schema)
+        _check_owner(connection, staged)
         if target is not None:
             with _bounded(connection):
-                settle(connection, target, _existing(connection, staging, target.schema), complete=False)
+                settle(connection, target, staged, complete=False)
 
     @override
     def swap(self, connection: Connection, name: str, schema: str | None, staging: str) -> None:
@@ -131,11 +133,37 @@ class PostgreSQLSwapper(Swapper):
 
 def _check(connection: Connection, table: Table) -> None:
     found = obstacles(connection, table)
-    if found:
+    if not found:
+        return
+    rights = [obstacle for obstacle in found if _is_of_rights(obstacle)]
+    things = [obstacle for obstacle in found if obstacle not in rights]
+    told, ways = [], []
+    if things:
+        told.append(f"because of {'; '.join(things)}: a new table in its place would lose or break that")
+        ways.append("drop what stands against it before the sync and create it again afterwards")
+    if rights:
+        told.append(f"because of {'; '.join(rights)}")
+        ways.append("have this role given what it lacks, or run as the owner")
+    shown = f"table {table.schema}.{table.name}"
+    msg = f"{shown} cannot be replaced, {'; and '.join(told)}. Either {', and '.join(ways)}, or use mode='upsert'"
+    raise ConfigurationError(msg)
+
+
+def _is_of_rights(obstacle: str) -> bool:
+    return obstacle.startswith("its owner ") or obstacle.endswith("whose function this role may not execute")
+
+
+def _check_owner(connection: Connection, staged: Table) -> None:
+    """Refuse a staging table that an attempt under another role has made.
+
+    Raises:
+        ConfigurationError: If this role is no member of that.
+    """
+    owner = foreign_owner(connection, staged)
+    if owner is not None:
         msg = (
-            f"table {table.schema}.{table.name} cannot be replaced, because of {'; '.join(found)}: a new table in its "
-            "place would lose or break that. Drop it before the sync and create it again afterwards, or use "
-            "mode='upsert'"
+            f"the staging table {staged.name!r} belongs to the role {owner}, under which this run was loaded so far, "
+            "and this role is no member of it; go on under that role, or have it granted to this one"
         )
         raise ConfigurationError(msg)
 

@@ -1,5 +1,7 @@
 """The sinks' own tables in the target's database: making them, and their types."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, String, Table, inspect
@@ -11,10 +13,10 @@ from sqlalchemy.types import TypeDecorator
 from typing_extensions import override
 
 from resumable_sync._database import is_mysql, scrub
-from resumable_sync._errors import ConfigurationError
+from resumable_sync._errors import ConfigurationError, describe_error
 from resumable_sync.sinks._target import lock_schema
 
-__all__ = ["NOT_ALLOWED", "OPTIONS", "Name", "create_own", "error_codes"]
+__all__ = ["NOT_ALLOWED", "OPTIONS", "Name", "create_own", "error_codes", "permitted"]
 
 OPTIONS: dict[str, Any] = {
     # Another default engine would have no transactions.
@@ -25,7 +27,8 @@ OPTIONS: dict[str, Any] = {
 """How the tables are made on MySQL and MariaDB."""
 
 # PostgreSQL: insufficient privilege, read only; MySQL: no right to the table, to the database.
-NOT_ALLOWED = {"42501", "25006", 1142, 1044}
+_NO_RIGHT = {"42501", 1142, 1044}
+NOT_ALLOWED = _NO_RIGHT | {"25006"}
 
 
 class Name(TypeDecorator[str]):
@@ -70,6 +73,27 @@ def create_own(connection: Connection, table: Table) -> None:
             raise
         text = str(statement.compile(dialect=connection.dialect)).strip()
         msg = f"the target's database lacks the sink's table, and this role must not make it; create it:\n{text}"
+        raise ConfigurationError(msg) from scrub(error)
+
+
+@contextmanager
+def permitted(connection: Connection, table: Table) -> Iterator[None]:
+    """Say what is missing where the role may not use a table of the library's that somebody else has made.
+
+    Raises:
+        ConfigurationError: If that is so.
+        DBAPIError: If it is another error.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if not error_codes(error) & _NO_RIGHT:
+            raise
+        shown = connection.dialect.identifier_preparer.format_table(table)
+        msg = (
+            f"this role may not use the sink's own table {table.fullname!r} ({describe_error(error)}); have its owner "
+            f"run:\nGRANT SELECT, INSERT, UPDATE, DELETE ON {shown} TO this role"
+        )
         raise ConfigurationError(msg) from scrub(error)
 
 

@@ -65,8 +65,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
       the same name replace the same target get into each other's way.
     - A run that is `incomplete` is published by the replay of its last dead letter, or at once with
       `publish_incomplete`; what is replayed later goes into the target then.
-    - Until it is published, a run goes on in this mode only, and so does the replay of its dead letters: a `SQLSink` of
-      another mode refuses, since it would not publish what was loaded.
+    - Until it is published, a run goes on with this sink only, and so does the replay of its dead letters: any other is
+      refused, since it would not publish what was loaded. (With `url` in another database only a `SQLSink` is.)
     - What somebody changes in the target's columns while a run loads is not undone: the swap refuses, and says what to
       do. A check that comes or goes meanwhile is followed on PostgreSQL; elsewhere the run keeps those it began with.
     - On PostgreSQL the swap waits up to 10 s for transactions that read the target, then fails and is tried again. One
