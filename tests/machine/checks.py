@@ -48,6 +48,8 @@ class Checked(RuleBasedStateMachine):
     @invariant()
     def holds(self) -> None:
         assert self.world.bystanders_untouched(), "another job or table was touched"
+        if self.kind.replaces:
+            self.check_published()
         seen = self.world.seen()
         if seen is None:
             self.last = None
@@ -58,8 +60,6 @@ class Checked(RuleBasedStateMachine):
             self.check_onward(self.last, seen)
         self.last = seen
         self.check_delivered(seen)
-        if self.kind.replaces:
-            self.check_published()
 
     def check_onward(self, last: Seen, seen: Seen) -> None:
         one, two = last.job, seen.job

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -316,6 +317,8 @@ class Machine(Checked):
             worker.sleep()
         other = self.new_worker(Options(batch_size=2))
         try:
+            if self.kind.replaces:
+                self.check_published()  # by a worker that is done but for the rest of its step; the next run forgets it
             self.perform(other, None, other.start)
             for _ in range(steps):
                 if not other.over:
@@ -410,3 +413,28 @@ def test_nothing_that_may_happen_breaks_a_promise(machine: type[Machine]) -> Non
             phases=(Phase.generate, Phase.shrink),
         ),
     )
+
+
+REPLACING = [kind for kind in KINDS if kind.replaces]
+
+
+@pytest.mark.parametrize("machine", REPLACING, indirect=True, ids=str)
+def test_a_run_may_be_published_and_forgotten_within_one_step(machine: type[Machine]) -> None:
+    """The model once saw a new target, and no run it could be of: the next run had begun already."""
+    for call in range(24):
+        state = machine()
+        state.begin(rows=3, refused=set())
+        state.step(which=0, times=4, script=(call, "overtaken", 1))
+        state.holds()
+        state.teardown()
+
+
+@pytest.mark.parametrize("machine", KINDS[:1], indirect=True, ids=str)
+def test_what_a_dead_worker_counts_is_no_death_of_a_thread(machine: type[Machine]) -> None:
+    """Nobody catches it there: the machine failed when a worker died while its source was counted."""
+    state = machine()
+    state.begin(rows=1, refused=set())
+    worker = state.some(0)
+    worker.die()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(worker.reach, "count", "after").result()

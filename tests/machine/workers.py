@@ -111,10 +111,10 @@ class Worker:
     # What the ports tell.
 
     def reach(self, call: str, when: str) -> None:
+        if threading.get_ident() != self._thread:
+            return  # it reads ahead, or counts, which changes nothing; a Death there would be nobody's to catch
         if self.dead:
             raise Death
-        if threading.get_ident() != self._thread:
-            return
         if (call, when) == ("transaction", "after"):
             self.in_transaction = True
         if call in {"commit", "rollback"} and when == "after":
