@@ -31,6 +31,7 @@ ENGINE = tuple(
     f"tests/engine/test_{name}.py"
     for name in (
         "bad_sources",
+        "checkpoints",
         "checkpointing_sinks",
         "dead_letters",
         "delivery",
@@ -48,7 +49,7 @@ STORES = ("tests/stores", "tests/engine/test_reset.py", "tests/engine/test_linea
 
 MODULES: dict[str, tuple[str, ...]] = {
     "_restart": ("tests/test_restart.py",),
-    "_lease": ENGINE,
+    "_lease": ("tests/engine/test_leases.py", "tests/engine/test_held.py"),
     "_checkpoint": ENGINE,
     "_acquire": ENGINE,
     "_start": STARTS,
