@@ -167,7 +167,12 @@ def test_an_error_ends_its_block_once(
     ends: list[object] = []
     block: Any = store.transaction()
     end = block.__exit__
-    monkeypatch.setattr(type(block), "__exit__", lambda _, *told: (ends.append(told[0]), end(*told))[1])
+
+    def ended(_: object, *told: Any) -> None:
+        ends.append(told[0])
+        end(*told)
+
+    monkeypatch.setattr(type(block), "__exit__", ended)
     monkeypatch.setattr(store, "transaction", lambda: block)
 
     def fail(_: StoreTransaction) -> Job:
