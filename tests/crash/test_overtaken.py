@@ -21,6 +21,9 @@ from trouble.parts import until
 
 ROUNDS = int(os.environ.get("RESUMABLE_SYNC_TEST_OVERTAKEN", "200"))
 """In how many rounds a worker is overtaken, per backend."""
+PARTS = 4
+"""Most of the time is spent waiting for servers that end the transactions of stopped workers: the parts may run at
+once."""
 OPTIONS = {"batch_size": 6, "lease_ttl": 1.0, "if_held": "wait", "if_completed": "skip"}
 NewDatabase = Callable[[str], str]
 
@@ -35,11 +38,11 @@ class Rounds:
         seen: What became of stopped workers, by how they were overtaken.
     """
 
-    def __init__(self, processes: SyncProcesses, program: Program) -> None:
+    def __init__(self, processes: SyncProcesses, program: Program, seed: str) -> None:
         self.overtaken = 0
         self.seen: Counter[str] = Counter()
         self._processes, self._program = processes, program
-        self._chance = random.Random(program.store.partition(":")[0])
+        self._chance = random.Random(seed)
         self._files = {make_url(url).database for url in (program.store, program.target) if url.startswith("sqlite")}
 
     def play(self, rounds: int) -> None:
@@ -66,7 +69,7 @@ class Rounds:
         how = self._overtake(token) if held else "before it held the lease"
         successor = self._processes.start(self._program.make)
         if held and self._chance.random() < 0.25 and self._stop(successor, self._chance.uniform(0.0, normal)) is None:
-            if self._lease()[0] == successor.pid:
+            if self._lease()[0] == successor.pid and self._is_fenced():
                 self._continue(zombie, f"{how}, amid its successor's work", held=True)
             successor.thaw()
         ended = self._end_of(successor)
@@ -118,6 +121,18 @@ class Rounds:
                 owner, token = connection.execute(query).one_or_none() or (None, 0)
         name = owner.decode() if isinstance(owner, bytes) else owner
         return (int(name.split(":")[1]) if name else None), token
+
+    def _is_fenced(self) -> bool:
+        """Whether the newest token has come to the target.
+
+        In another database than the store's that is when the successor asks for the checkpoint there. Until then the
+        batch in hand may be accepted: it moves that checkpoint, and the successor goes on behind it.
+        """
+        if self._program.sink != "own":
+            return True
+        with self._program.engine(self._program.target) as engine, engine.connect() as connection:
+            query = text("SELECT max(fencing_token) FROM resumable_sync_checkpoints")
+            return bool(connection.execute(query).scalar_one() == self._lease()[1])
 
     def _continue(self, zombie: SyncProcess, how: str, *, held: bool) -> None:
         """Continue a stopped worker, if that was not done yet: what is stored and delivered stays as it is."""
@@ -171,28 +186,30 @@ def replace(store: SQLJobStore, token: int) -> bool:
     return True
 
 
-def play(new_database: NewDatabase, store: str, target: str, sink: str, rounds: int) -> None:
+def play(new_database: NewDatabase, store: str, target: str, sink: str, part: int) -> None:
     there = new_database(target)
     home = there if store == target else new_database(store)
-    program = Program(source=new_database(target), store=home, target=there, sink=sink, rows=240, options=OPTIONS)
+    program = Program(source=new_database(target), store=home, target=there, sink=sink, rows=2_000, options=OPTIONS)
     began = time.monotonic()
     with SyncProcesses() as processes:
-        played = Rounds(processes, program)
-        played.play(rounds)
+        played = Rounds(processes, program, f"{store} {target} {part}")
+        played.play(-(-ROUNDS // PARTS))
     print(f"{store} {target} {sink}: {played.overtaken} in {time.monotonic() - began:.0f} s, {dict(played.seen)}")
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(7200)
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(
     ("store", "target", "sink"),
     [
         ("sqlite", "sqlite", "store"),
         ("postgresql", "postgresql", "store"),
         ("mariadb", "mariadb", "store"),
-        ("sqlite", "postgresql", "own"),
         ("postgresql", "sqlite", "own"),
     ],
 )
-def test_a_stopped_worker_changes_nothing(new_database: NewDatabase, store: str, target: str, sink: str) -> None:
-    play(new_database, store, target, sink, ROUNDS)
+def test_a_stopped_worker_changes_nothing(
+    new_database: NewDatabase, store: str, target: str, sink: str, part: int
+) -> None:
+    play(new_database, store, target, sink, part)
