@@ -17,7 +17,7 @@ from crash.programs import JOB_ID, Program
 from resumable_sync import JobHeldError, StoreError
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Ended, SyncProcess, SyncProcesses
-from trouble.parts import until
+from trouble.parts import is_stopped, until
 
 ROUNDS = int(os.environ.get("RESUMABLE_SYNC_TEST_OVERTAKEN", "200"))
 """In how many rounds a worker is overtaken, per backend."""
@@ -166,15 +166,6 @@ class Rounds:
         return ended
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether every thread of a process has come to a stop; that takes until its system call ends."""
-    try:
-        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    except OSError:
-        return False
-    return set(states) == {"T"}
-
-
 def replace(store: SQLJobStore, token: int) -> bool:
     """Take the job from the holder of a token, and give it free; False if its row is locked."""
     try:
@@ -206,6 +197,7 @@ def play(new_database: NewDatabase, store: str, target: str, sink: str, part: in
         ("sqlite", "sqlite", "store"),
         ("postgresql", "postgresql", "store"),
         ("mariadb", "mariadb", "store"),
+        ("sqlite", "postgresql", "own"),
         ("postgresql", "sqlite", "own"),
     ],
 )

@@ -30,6 +30,7 @@ from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError, LeaseLostError, StateCorruptError, StoreError
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync.sinks._tables import OPTIONS, Name, create_own, permitted
+from resumable_sync.sinks._zombies import Zombies
 
 __all__ = ["CHECKPOINTS", "TargetCheckpoint"]
 
@@ -114,6 +115,7 @@ class TargetCheckpoint:
             StateCorruptError: If the row is damaged.
         """
         self.run_id = _run_id(job)
+        Zombies(self.target, self.schema).end(connection, job.id, token)
         with permitted(connection, self._rows):
             row = self._take_over(connection, job.id, token)
         # Where runs are told by number alone, a finished one may have the number of the next.

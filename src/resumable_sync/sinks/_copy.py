@@ -28,10 +28,10 @@ def copy_statement(connection: Connection, table: str, columns: Sequence[str]) -
     return f"COPY {table} ({', '.join(quote(connection, column) for column in columns)}) FROM STDIN"
 
 
-def run_copy(connection: Connection, statement: str, rows: Rows) -> None:
-    """Copy rows inside the connection's transaction."""
+def run_copy(connection: Connection, statement: str, rows: Rows, mark: str) -> None:
+    """Copy rows inside the connection's transaction; `mark` is a comment for the statement."""
     with _cursor(connection) as cursor:
-        _copy(cursor, statement, rows)
+        _copy(cursor, f"{mark} {statement}", rows)
 
 
 def _copy(cursor: Any, statement: str, rows: Rows) -> None:
@@ -73,12 +73,12 @@ class Stage:
         merge = conflict_clause(connection, columns, key)
         self._merge = f"{insert} SELECT {names} FROM ({latest}) AS latest {merge}"  # noqa: S608 - names are quoted
 
-    def merge(self, connection: Connection, rows: Rows) -> None:
-        """Merge rows into the target."""
+    def merge(self, connection: Connection, rows: Rows, mark: str) -> None:
+        """Merge rows into the target; `mark` is a comment for the COPY."""
         with _cursor(connection) as cursor:
             # Two statements in one round trip; such a pair cannot be prepared.
             cursor.execute(f"{self._create}; {self._empty}", prepare=False)
-            _copy(cursor, self._copy, rows)
+            _copy(cursor, f"{mark} {self._copy}", rows)
             cursor.execute(self._merge)
 
 

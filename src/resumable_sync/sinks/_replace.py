@@ -12,6 +12,7 @@ from resumable_sync.sinks._swap import Swapper
 from resumable_sync.sinks._swap_mysql import MySQLReplacement
 from resumable_sync.sinks._swap_postgresql import PostgreSQLSwapper
 from resumable_sync.sinks._swap_sqlite import SQLiteSwapper
+from resumable_sync.sinks._zombies import Zombies
 
 __all__ = ["Replacement", "refuse_staged"]
 
@@ -61,6 +62,7 @@ class Replacement:
         if token is None:
             msg = f"job {job.id!r}: SQLSink with mode='replace' was completed before begin(job); call that first"
             raise ConfigurationError(msg)
+        Zombies(self.target, self.schema).end(connection, job.id, token)
         self._of(connection).complete(connection, job, token)
 
     def _of(self, connection: Connection) -> MySQLReplacement | StagedReplacement:

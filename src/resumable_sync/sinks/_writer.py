@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError
@@ -16,10 +17,13 @@ from resumable_sync.sinks._records import tabulate
 from resumable_sync.sinks._statements import insert_statement
 from resumable_sync.sinks._target import Target
 from resumable_sync.sinks._values import Rule, convert
+from resumable_sync.sinks._zombies import Zombies
 
 __all__ = ["Writer", "check_key"]
 
 Rows = list[tuple[Any, ...]]
+Run = Callable[[Connection, Rows, str], None]
+"""Writes rows; the text is the mark of a COPY."""
 
 
 @attrs.frozen
@@ -28,7 +32,7 @@ class _Plan:
 
     rules: Sequence[Rule]
     key_places: Sequence[int]
-    run: Callable[[Connection, Rows], None]
+    run: Run
 
 
 class Writer:
@@ -38,13 +42,17 @@ class Writer:
         target: The target.
         key: Columns by which rows are replaced; none to add every row.
         source: The connector's columns, where they are known.
+        zombies: Those who may hold locks on the target.
 
     Raises:
         ConfigurationError: If the key or the source's columns do not fit the target.
     """
 
-    def __init__(self, target: Target, key: Sequence[str], source: Sequence[Column] | None, *, mysql: bool) -> None:
+    def __init__(
+        self, target: Target, key: Sequence[str], source: Sequence[Column] | None, zombies: Zombies, *, mysql: bool
+    ) -> None:
         self.target = target
+        self._zombies = zombies
         self._key = tuple(key)
         self._source = source
         self._names = None if source is None else [column.name for column in source]
@@ -75,11 +83,21 @@ class Writer:
         return plan, rows
 
     def write(self, connection: Connection, batch: Batch[Any]) -> None:
-        """Write a batch inside the connection's transaction."""
+        """Write a batch inside the connection's transaction.
+
+        Raises:
+            DBAPIError: If the database refuses it, or a lock was waited for too long.
+        """
         prepared = self.rows(connection, batch)
-        if prepared is not None:
-            plan, rows = prepared
-            plan.run(connection, rows)
+        if prepared is None:
+            return
+        plan, rows = prepared
+        of = batch.job_id, batch.fencing_token
+        try:
+            plan.run(connection, rows, self._zombies.mark(*of))
+        except DBAPIError as error:
+            self._zombies.end_if_blocking(error, connection, *of)
+            raise
 
     def _check(self, columns: Sequence[str], *, mysql: bool) -> None:
         target = self.target
@@ -110,16 +128,16 @@ class Writer:
         places = [columns.index(name) for name in self._key if target.columns[name].nullable]
         return _Plan(rules, places, self._runner(connection, columns))
 
-    def _runner(self, connection: Connection, columns: tuple[str, ...]) -> Callable[[Connection, Rows], None]:
+    def _runner(self, connection: Connection, columns: tuple[str, ...]) -> Run:
         target = self.target
         if copies(connection) and self._key:
             return Stage(connection, target, columns, self._key).merge
         if copies(connection) and target.copyable:
             copy = copy_statement(connection, target.quoted, columns)
-            return lambda to, rows: run_copy(to, copy, rows)
+            return lambda to, rows, mark: run_copy(to, copy, rows, mark)
         statement = insert_statement(connection, target, columns, self._key)
 
-        def insert(to: Connection, rows: Rows) -> None:
+        def insert(to: Connection, rows: Rows, _mark: str) -> None:
             to.exec_driver_sql(statement, rows)
 
         return insert

@@ -19,6 +19,7 @@ from resumable_sync.sinks._replace import Replacement, refuse_staged
 from resumable_sync.sinks._schema_change import add_columns, check_columns
 from resumable_sync.sinks._target import Target, create, reflect
 from resumable_sync.sinks._writer import Writer, check_key
+from resumable_sync.sinks._zombies import Zombies
 
 __all__ = ["SQLSink"]
 
@@ -31,7 +32,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     Without `url` it writes on the connection of a transactional store, such as `SQLJobStore`: rows and the store's
     checkpoint commit together. With `url` it writes there on a connection of its own, and keeps a checkpoint beside
     the rows, in the table `resumable_sync_checkpoints` of the target's schema: rows, checkpoint and the check of the
-    fencing token commit together, and the engine goes on from there.
+    fencing token commit together, and the engine goes on from there. A predecessor that is frozen inside a COPY, where
+    nothing else ends it, has its session ended by the next attempt, which must log in as the same role for that.
 
     The statements of a batch:
 
@@ -168,6 +170,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         self._job_id: str | None = None
         # Two threads on one connection would commit each other's rows.
         self._lock = threading.RLock()
+        self._zombies = Zombies(self._table, self._schema)
         self._checkpoint = TargetCheckpoint(self._table, self._schema)
         self._link = None if self._url is None else Link(self._url)
         if self._link is not None:
@@ -253,6 +256,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
     def _prepare(self, connection: Connection, job: Job) -> None:
         # A run that goes on has columns already: what is missing then was taken away.
         evolve = self._evolves and not job.has_progress
+        if job.lease is not None:
+            self._zombies.end(connection, job.id, job.lease.fencing_token)
         if self._replacement is None:
             if job.has_progress:
                 refuse_staged(connection, job, self._table, self._schema)
@@ -307,7 +312,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         return key
 
     def _writer(self, target: Target, connection: Connection) -> Writer:
-        return Writer(target, self._key_of(target), self._columns, mysql=is_mysql(connection.dialect))
+        return Writer(target, self._key_of(target), self._columns, self._zombies, mysql=is_mysql(connection.dialect))
 
     def _make(self, connection: Connection, schema: str | None, name: str) -> None:
         columns = self._columns
