@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from resumable_sync._errors import ConfigurationError, StoreError
 from resumable_sync._model import DeadLetter, Job, JobStatus
@@ -403,3 +405,33 @@ def test_tokens_grow_when_the_clock_goes_back(database_url: str, engine: Engine)
         assert store.acquire("job", owner="one", ttl=60.0).fencing_token == far + 1
         store.delete("job")
         assert store.acquire("job", owner="one", ttl=60.0).fencing_token == far + 2
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_process_that_is_frozen_while_it_makes_the_tables_is_ended(
+    new_database: Callable[[str], str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the server it is one whose session is idle; the others wait for its lock, and get it."""
+    url = new_database(kind)
+    frozen = create_engine(url)
+    connection = frozen.connect()
+    with monkeypatch.context() as patch:
+        patch.setattr(_schema, "IDLE_SECONDS", 1)
+        _schema._Exclusive(connection, _schema.tables("resumable_sync_")).__enter__()
+    with SQLJobStore(url) as store:
+        assert store.acquire("job", owner="owner", ttl=60.0).owner == "owner"
+    with pytest.raises(DBAPIError):
+        connection.execute(text("SELECT 1"))
+    connection.close()
+    frozen.dispose()
+
+
+def test_making_the_tables_leaves_no_limit_behind(mariadb_url: str) -> None:
+    engine = create_engine(mariadb_url, poolclass=StaticPool)
+    query = "SELECT @@SESSION.wait_timeout, @@GLOBAL.wait_timeout"
+    with SQLJobStore(engine) as store:
+        store.acquire("job", owner="owner", ttl=60.0)
+    with engine.connect() as connection:
+        limit, usual = connection.exec_driver_sql(query).one()
+    engine.dispose()
+    assert limit == usual

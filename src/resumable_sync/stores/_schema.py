@@ -61,6 +61,11 @@ JOB_COLUMN_SINCE = {"stalled_attempts": 2, "batch_size": 3, "saved_token": 3}
 
 LOCK_SECONDS = 10
 
+IDLE_SECONDS = 5
+"""After how long the server ends a process that is frozen while it makes the tables: before the others give up."""
+
+_WAIT_BEFORE = "@resumable_sync_wait_before"
+
 
 class Clock(FunctionElement[int]):
     """The database's own clock, in microseconds since 1970."""
@@ -350,18 +355,38 @@ class _Exclusive:
     def __enter__(self) -> None:
         connection = self._connection
         if is_mysql(connection.dialect):
-            if connection.execute(text(f"SELECT GET_LOCK(:name, {LOCK_SECONDS})"), {"name": self._lock}).scalar() != 1:
-                msg = f"another process has been making the tables {self._name}, ... for {LOCK_SECONDS} s; try again"
-                raise StoreError(msg)
-        else:
-            begin_write(connection)
-            if connection.dialect.name == "postgresql":
-                key = int.from_bytes(self._digest[:8], "big", signed=True)
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            self._take_lock()
+            return
+        begin_write(connection)
+        if connection.dialect.name == "postgresql":
+            limit = "set_config('idle_in_transaction_session_timeout', :limit, true)"
+            connection.execute(text(f"SELECT {limit}"), {"limit": f"{IDLE_SECONDS}s"})
+            key = int.from_bytes(self._digest[:8], "big", signed=True)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def _take_lock(self) -> None:
+        # DDL commits: it is the session that is idle in a process that is frozen, not a transaction.
+        name = "@@SESSION.wait_timeout"
+        limit = f"SET {_WAIT_BEFORE} = {name}, SESSION wait_timeout = LEAST({name}, {IDLE_SECONDS})"
+        self._connection.exec_driver_sql(limit)
+        taken = False
+        try:
+            query = text(f"SELECT GET_LOCK(:name, {LOCK_SECONDS})")
+            taken = self._connection.execute(query, {"name": self._lock}).scalar() == 1
+        finally:
+            if not taken:
+                self._put_back()
+        if not taken:
+            msg = f"another process has been making the tables {self._name}, ... for {LOCK_SECONDS} s; try again"
+            raise StoreError(msg)
+
+    def _put_back(self) -> None:
+        self._connection.exec_driver_sql(f"SET SESSION wait_timeout = {_WAIT_BEFORE}")
 
     def __exit__(self, *_: object) -> None:
         if is_mysql(self._connection.dialect):
             self._connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._lock})
+            self._put_back()
 
     @property
     def _lock(self) -> str:
