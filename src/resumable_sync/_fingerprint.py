@@ -17,10 +17,13 @@ from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError
 
-__all__ = ["Change", "carried_on", "changes", "fingerprint_text", "pinned_columns"]
+__all__ = ["COMPARED", "Change", "carried_on", "changes", "fingerprint_text", "is_verification", "pinned_columns"]
 
 COLUMNS = "columns"
 """The part that lists names of columns."""
+
+COMPARED = "compared"
+"""The part that shows a job to be a verification: by which key and columns it compares."""
 
 CURSOR_PARTS = frozenset({"key", "paging"})
 """The parts without which a cursor means nothing."""
@@ -92,6 +95,11 @@ def changes(stored: str | None, current: str | None, *, ordered: bool = True) ->
         elif before != now:
             found.append(Change(part=name, impossible=name in CURSOR_PARTS and None not in (before, now)))
     return tuple(change for change in found if change is not None)
+
+
+def is_verification(text: str | None) -> bool:
+    """Whether a job of this fingerprint text compares two sides instead of syncing them."""
+    return text is not None and COMPARED in _parts(text)
 
 
 def pinned_columns(stored: str | None, current: str | None) -> tuple[str, ...] | None:

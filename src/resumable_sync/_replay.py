@@ -13,6 +13,7 @@ from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._dead_letters import is_refusal, letter_key
 from resumable_sync._default_store import default_store
 from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_error
+from resumable_sync._fingerprint import is_verification
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Batch, DeadLetter, Guarantee, Job, JobStatus, SyncResult, utc_now
 from resumable_sync._observers import Observers
@@ -49,7 +50,7 @@ def replay_dead_letters(
         What was done: `records` counts the letters delivered, `reason` says why others are left.
 
     Raises:
-        ConfigurationError: If there is no such job, or sink or store cannot do this.
+        ConfigurationError: If there is no such job, it is one of `verify_full_sync`, or sink or store cannot do this.
         JobHeldError: If another live attempt holds the job.
         LeaseLostError: If this attempt was overtaken while it slept.
         StoreError: If the store cannot be read or written.
@@ -75,6 +76,15 @@ def _replay(job_id: str, sink: Sink[Any], store: DeadLetterStore) -> SyncResult:
     return hold_off_signals(stop, _Replay(job_id, sink, store, stop).run)
 
 
+def _refuse_verification(job: Job) -> None:
+    if is_verification(job.fingerprint):
+        msg = (
+            f"job {job.id!r} is a verification, whose dead letters are the differences that it found, and no records; "
+            "replay those of the sync, or sync again, then verify again"
+        )
+        raise ConfigurationError(msg)
+
+
 class _Replay:
     """One call: `run` acquires the job, delivers letter by letter, and gives the job back."""
 
@@ -93,6 +103,7 @@ class _Replay:
         keeper = LeaseKeeper(self._store, lease, LEASE_TTL, self._stop)
         keeper.start()
         try:
+            _refuse_verification(job)
             self._checkpoints = Checkpoints(
                 self._store, keeper, job, retrier=self._retrier, patient=self._patient, stop=self._stop
             )

@@ -13,7 +13,7 @@ from resumable_sync._compare import Comparison
 from resumable_sync._default_store import default_store
 from resumable_sync._engine import run_full_sync
 from resumable_sync._errors import ConfigurationError, CursorError
-from resumable_sync._fingerprint import fingerprint_text
+from resumable_sync._fingerprint import COMPARED, fingerprint_text, is_verification
 from resumable_sync._model import Batch, SyncResult
 from resumable_sync._observers import Observers
 from resumable_sync._options import SyncOptions, make_options
@@ -24,7 +24,7 @@ from resumable_sync._sinks import transactional
 from resumable_sync._stop import Stop
 from resumable_sync._tally import Difference, Place, Tally
 from resumable_sync._validate import check_job_id
-from resumable_sync._walk import Walk
+from resumable_sync._walk import Walk, naming
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["VerifyResult", "verify_full_sync"]
 
 _OURS = ("count", "if_changed", "max_dead_letters", "on_refused")
-_COMPARED = "compared"
-"""The part of the fingerprint that shows a job to be a verification."""
 
 
 @attrs.frozen(kw_only=True)
@@ -105,8 +103,9 @@ def verify_full_sync(
 
     It is a sync of its own, so it can be killed or stopped and called again, and goes on where it was; the next call
     after one that came to its end starts anew. Its differences are kept as dead letters of its job, in the transaction
-    that saves the checkpoint, if the store keeps such: the job then ends `incomplete`. With other stores only the
-    numbers survive a death, and `differences` are those that this call has found.
+    that saves the checkpoint, if the store keeps such: the job then ends `incomplete`, and `completed` if there are
+    none. With other stores, where it ends `completed` in any case, only the numbers survive a death, and `differences`
+    are those that this call has found.
 
     Source and target may be written to meanwhile. Then the result holds for each row at the moment when it was
     compared: a row that the source got, lost or changed since it was synced is a difference, and one that was inserted
@@ -175,9 +174,11 @@ class _Verification:
     def open(self, key: KeySpec | None, columns: Sequence[str] | None, max_differences: int) -> Walk:
         source: KeyRanges | None = None
         if isinstance(self._connector, RangeConnector):
-            source = self._retrier.call("ranges", self._connector.ranges, key)
+            with naming("source"):
+                source = self._retrier.call("ranges", self._connector.ranges, key)
             key = source.key
-        target = self._retrier.call("ranges", self._target.ranges, key)
+        with naming("target"):
+            target = self._retrier.call("ranges", self._target.ranges, key)
         names = [name for name, _ in target.key]
         known = self._source_columns(source)
         chosen = _chosen(known, tuple(target.kinds), names, columns)
@@ -196,7 +197,7 @@ class _Verification:
             fingerprint={
                 "source": self._fingerprint(self._connector),
                 "target": self._fingerprint(self._target),
-                _COMPARED: json.dumps([list(target.key), chosen]),
+                COMPARED: json.dumps([list(target.key), chosen]),
             },
             max_differences=max_differences,
         )
@@ -229,7 +230,7 @@ class _Verification:
 def _chosen(
     source: Sequence[str] | None, target: Sequence[str], key: Sequence[str], columns: Sequence[str] | None
 ) -> list[str]:
-    """Give the columns to compare.
+    """Give the columns to compare, in one order however they are named: the key, then the others as the target's go.
 
     Raises:
         ConfigurationError: If one side has columns that the other has not.
@@ -248,7 +249,7 @@ def _chosen(
             f"the source has no column {', '.join(map(repr, surplus))}, and the target has; name the columns to "
             "compare in columns="
         )
-    return wanted
+    return [*key, *(name for name in target if name in wanted and name not in key)]
 
 
 def _run(job_id: str, walk: Walk, store: JobStore, options: SyncOptions) -> VerifyResult:
@@ -295,11 +296,11 @@ def _check_job(job_id: str, store: Any) -> None:
     if job is None or not (job.fingerprint or job.has_progress):
         return
     try:
-        parts = json.loads(job.fingerprint or "null")
         Place.of(job.cursor)
-    except (ValueError, RecursionError, CursorError):
-        parts = {}
-    if parts is not None and (not isinstance(parts, dict) or _COMPARED not in parts):
+        known = job.fingerprint is None or is_verification(job.fingerprint)
+    except CursorError:
+        known = False
+    if not known:
         msg = f"job {job_id!r} is a sync, whose checkpoint would be lost; give the verification a job_id of its own"
         raise ConfigurationError(msg)
 
@@ -313,7 +314,7 @@ def _tally(sync: SyncResult) -> Tally:
 
 def _refuse(batch: Batch[Any], _connection: "Connection") -> None:
     for report in batch.records:
-        if report["differences"]:
+        if report["differs"]:
             counts = [f"{report[kind]} {kind}" for kind in ("missing", "extra", "different") if report[kind]]
             raise RangeDiffersError(", ".join(counts))
 

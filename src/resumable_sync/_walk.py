@@ -7,6 +7,7 @@ together with its partner is looked up by its key. No order is ever decided here
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import attrs
@@ -19,13 +20,26 @@ from resumable_sync._protocols import Connector
 from resumable_sync._ranges import Key, KeyRanges
 from resumable_sync._tally import Finding, Place, Tally, plain_key
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "naming"]
 
 Row: TypeAlias = tuple[Any, ...]
 Report: TypeAlias = dict[str, Any]
 
 _SPAN = 100_000
 """Rows that a range may have whose checksum the databases compute: a statement shall not take long."""
+
+
+@contextmanager
+def naming(side: str) -> Iterator[None]:
+    """Say in an error of a connector which of the two it is.
+
+    Raises:
+        ConfigurationError: If the connector raised one.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"the {side}: {error.message}") from error.__cause__
 
 
 @attrs.frozen
@@ -89,8 +103,10 @@ class Walk(Connector[Report]):
         place = Place.of(cursor)
         if cursor is None:
             if self._source is not None:
-                self._source.check(unique=True)
-            self._target.check(unique=False)
+                with naming("source"):
+                    self._source.check(unique=True)
+            with naming("target"):
+                self._target.check(unique=False)
             # The job has accepted a record before one can be refused; else the engine would take it for a failure.
             yield self._report(place, Finding())
         steps = self._walk(place, batch_size) if place.phase == "walk" else iter(())
@@ -102,7 +118,9 @@ class Walk(Connector[Report]):
 
     def _report(self, place: Place, found: Finding) -> Page[Report]:
         differences = [difference.encoded() for difference in found.differences]
-        return Page([{**attrs.asdict(found.tally), "differences": differences}], place.cursor())
+        # The first is told even if none is named, so that the job shows that there are some.
+        differs = bool(differences or (found.tally.differing and found.tally.differing == place.tally.differing))
+        return Page([{**attrs.asdict(found.tally), "differences": differences, "differs": differs}], place.cursor())
 
     def _moved(self, place: Place, found: Finding, **changes: Any) -> tuple[Place, Finding]:
         kept = found.differences[: max(self._max_differences - place.tally.kept, 0)]

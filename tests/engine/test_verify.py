@@ -17,7 +17,9 @@ from resumable_sync import (
     Page,
     TransientError,
     VerifyResult,
+    replay_dead_letters,
     run_full_sync,
+    transactional,
     verify_full_sync,
 )
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
@@ -212,6 +214,49 @@ def test_no_more_differences_are_kept_than_asked_for_and_all_are_counted(new_dat
             result = verified(source, target, store=store, batch_size=size, max_differences=most)
             assert listed(result) == [("missing", number) for number in range(min(most, 250))]
             assert (result.missing, result.equal, result.ok) == (250, 0, False)
+            assert result.sync.status is JobStatus.INCOMPLETE
+            assert result.sync.job.dead_letters == max(1, -(-min(most, 250) // size))
+        unnamed = verified(source, target, store=store, batch_size=10, max_differences=0)
+        assert (unnamed.sync.status, unnamed.sync.job.dead_letters) == (JobStatus.INCOMPLETE, 1)
+        make(target, numbered(*range(250)), "u (id INTEGER PRIMARY KEY, name VARCHAR(20))")
+        same = verified(source, SQLConnector(target, "u"), store=store, max_differences=0)
+        assert (same.ok, same.sync.status) == (True, JobStatus.COMPLETED)
+
+
+def test_a_verification_is_not_replayed(new_database: NewDatabase) -> None:
+    source, target = make(new_database("sqlite"), numbered(1, 2)), make(new_database("sqlite"), [])
+
+    @transactional
+    def load(_batch: Any, _connection: Any) -> None:
+        pytest.fail("was written")
+
+    with SQLJobStore(target) as store:
+        result = verified(source, target, store=store, job_id="proof")
+        with pytest.raises(ConfigurationError, match=r"job 'proof' is a verification, whose dead letters"):
+            replay_dead_letters("proof", load, store=store)
+        assert store.load("proof") == result.sync.job
+
+
+def test_a_table_that_is_not_there_is_named_with_its_side(new_database: NewDatabase) -> None:
+    source, target = make(new_database("sqlite"), numbered(1)), new_database("sqlite")
+    with pytest.raises(ConfigurationError, match=f"the target: there is no table 't' in {target};"):
+        verified(source, target)
+    with pytest.raises(ConfigurationError, match=f"the source: there is no table 't' in {target};"):
+        verified(target, source)
+    make(target, [(1, 1), (1, 2)], "t (id INTEGER NOT NULL, name INTEGER)")
+    with pytest.raises(ConfigurationError, match=r"the source: the key .* of the table 't' is not unique"):
+        verified(target, source)
+
+
+def test_the_order_in_which_columns_are_named_does_not_matter(new_database: NewDatabase) -> None:
+    table = "t (id INTEGER PRIMARY KEY, name TEXT, extra TEXT)"
+    source = make(new_database("sqlite"), [(1, "x", "y")], table)
+    target = make(new_database("sqlite"), [("y", 1, "x")], "t (extra TEXT, id INTEGER PRIMARY KEY, name TEXT)")
+    orders = [None, ["id", "extra", "name"], ["name", "extra"], ["extra", "id", "name", "name"]]
+    found = [verified(source, target, columns=columns) for columns in orders]
+    assert all(result.ok for result in found)
+    assert len({result.sync.job.id for result in found}) == 1
+    assert verified(source, target, columns=["name"]).sync.job.id != found[0].sync.job.id
 
 
 def test_columns_must_be_the_same_or_chosen(new_database: NewDatabase) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError, NoSuchTableError
 from sqlalchemy.sql import ColumnElement
 
+from resumable_sync._database import shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._keyset import KeyPart
 from resumable_sync.connectors._statements import Statement, compile_statement
@@ -136,7 +137,8 @@ def _table(connection: Connection, name: str, schema: str | None, given: Table |
     label = f"the table {f'{schema}.{name}' if schema else name!r}"
     if not reflected:
         there = _listed(inspector.get_table_names(schema) if known else [])
-        msg = f"there is no table {f'{schema}.{name}' if schema else name!r} in the source; it has {there}"
+        where = shown_url(connection.engine.url)
+        msg = f"there is no table {f'{schema}.{name}' if schema else name!r} in {where}; it has {there}"
         raise ConfigurationError(f"{msg}: correct the name, or the database in the URL")
     primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
     selectable: FromClause
