@@ -291,9 +291,10 @@ class JobStore(Protocol):
         ...
 
     def acquire(self, job_id: str, *, owner: str, ttl: float, replacing: int | None = None) -> Lease:
-        """Get the lease of a job, which is created (`pending`) if it is new. Clears a requested stop.
+        """Get the lease of a job, which is created (`pending`) if it is new.
 
-        The same `owner` may acquire again, since its first answer may have been lost: it gets a new token.
+        The same `owner` may acquire again, since its first answer may have been lost: it gets a new token, and a stop
+        that was requested stays so. A grant to another owner clears it.
 
         Args:
             job_id: The job: 1 to 255 characters, compared exactly.

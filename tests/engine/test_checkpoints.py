@@ -106,6 +106,25 @@ def test_a_commit_of_which_the_answer_is_lost_is_done_once(sqlite_url: str, faul
     engine.dispose()
 
 
+def test_a_stop_is_honoured_though_the_answer_that_tells_of_it_is_lost(sqlite_url: str) -> None:
+    engine = create_engine(sqlite_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE numbers (n INTEGER)"))
+    with SQLJobStore(engine) as inner:
+        store: Any = FaultyStore(inner, [lose_answer("commit", 4)])
+
+        def ask() -> bool:
+            if saved(inner).processed_records == 10:
+                inner.request_stop("j")
+            return False
+
+        options: dict[str, Any] = {"batch_size": 10, "retry": FAST, "should_stop": ask}
+        result = run_full_sync("j", Numbers(50), Picky(), store=store, **options)
+        assert (result.status, result.reason, result.records) == ("interrupted", "a stop was requested", 20)
+    assert delivered(engine) == list(range(20))
+    engine.dispose()
+
+
 class LateBlock:
     """A block that an interrupt strikes before it has begun to end; then it ends, or fails to."""
 

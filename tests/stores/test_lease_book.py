@@ -102,7 +102,9 @@ def test_a_stop_is_for_the_live_lease_alone(book: LeaseBook, clock: Clock) -> No
     assert not lease.stop_requested
     book.request_stop("j")
     assert book.renew(lease, 10.0).stop_requested
-    assert not book.acquire("j", "one", 10.0, None).stop_requested
+    again = book.acquire("j", "one", 10.0, None)
+    assert again.stop_requested is True
+    assert book.acquire("j", "two", 10.0, again.fencing_token).stop_requested is False
     clock.now += timedelta(seconds=10)
     book.request_stop("j")
     clock.now -= timedelta(seconds=5)

@@ -27,6 +27,7 @@ FOUND_BY = {
     "an expired lease is lost": "a_lease_that_merely_ran_out_is_good",
     "save does not tell of a stop": "a_stop_is_seen_at_the_next_save",
     "a grant keeps the stop": "a_grant_clears_a_requested_stop[released]",
+    "an owner forgets the stop": "the_same_owner_is_still_to_stop[False]",
     "a stop waits for a worker": "a_stop_without_a_worker_does_nothing[expired]",
     "an error is cut off": "every_field_is_kept",
     "tuples become lists": "every_cursor_is_kept[tuple]",

@@ -89,9 +89,9 @@ class TinyStore(JobStore):
             until = self.now + timedelta(seconds=ttl)
             if row is None:
                 row = self.rows[key] = _Row(Job(id=job_id), encode_cursor(None), token, owner, ttl, until)
-            row.token, row.owner, row.ttl, row.until = token, owner, ttl, until
             if "a grant keeps the stop" not in self.bugs:
-                row.stop = False
+                row.stop = row.stop and row.owner == owner and "an owner forgets the stop" not in self.bugs
+            row.token, row.owner, row.ttl, row.until = token, owner, ttl, until
             return self._lease(job_id, row)
 
     def _good(self, lease: Lease, call: str) -> _Row:

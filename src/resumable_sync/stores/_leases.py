@@ -131,7 +131,9 @@ class LeaseBook:
                     raise JobHeldError(grant.owner or LATER_ATTEMPT, grant.expires_at if grant.owner else None, job_id)
                 now = self._clock()
                 grant.token = max(grant.token + 1, self._newest_deleted + 1, microseconds(now))
-                grant.owner, grant.ttl, grant.stop_requested = owner, ttl, False
+                # The same attempt, whose first answer was lost, is still to stop.
+                grant.stop_requested = grant.owner == owner and grant.stop_requested
+                grant.owner, grant.ttl = owner, ttl
                 grant.expires_at = now + timedelta(seconds=ttl)
                 return grant.lease(job_id)
 

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Insert,
     Table,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -66,12 +67,13 @@ class Statements:
         self.load = every.where(this)
         self.lease = select(*lease).where(this)
         self.create = insert_if_missing(jobs, dialect).values(**_new_job(clock))
-        grant = update(jobs).values(
-            fencing_token=Greatest(columns.fencing_token + 1, clock, func.coalesce(newest_deleted, 0) + 1),
-            lease_owner=owner,
-            lease_ttl=ttl,
-            lease_expires_at=clock + ttl,
-            stop_requested=0,
+        grant = update(jobs).ordered_values(
+            # First, since on MySQL what follows sees the new owner.
+            (columns.stop_requested, case((columns.lease_owner == owner, columns.stop_requested), else_=0)),
+            (columns.fencing_token, Greatest(columns.fencing_token + 1, clock, func.coalesce(newest_deleted, 0) + 1)),
+            (columns.lease_owner, owner),
+            (columns.lease_ttl, ttl),
+            (columns.lease_expires_at, clock + ttl),
         )
         self.grant = grant.where(this, free)
         self.replace = grant.where(this, newest)

@@ -219,6 +219,7 @@ class SQLJobStore(DeadLetterStore, LineageStore):
                 owner=newest.lease_owner,
                 fencing_token=newest.fencing_token,
                 expires_at=time_of(newest.lease_expires_at),
+                stop_requested=bool(newest.stop_requested),
             )
 
     @override

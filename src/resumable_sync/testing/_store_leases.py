@@ -284,10 +284,23 @@ class StoredLeases(StoreBase):
         self._shared(store, make_store).request_stop("job")
         assert store.renew(lease, LONG).stop_requested
 
-    @pytest.mark.parametrize("how", ["same owner", "released", "replaced"])
+    @pytest.mark.parametrize("replaces", [False, True])
+    def test_the_same_owner_is_still_to_stop(self, store: JobStore, *, replaces: bool) -> None:
+        """An attempt that lost an answer acquires anew; whoever asked it to stop is still heard."""
+        job, lease = self.begin(store)
+        store.request_stop("job")
+        for _ in range(2):
+            lease = store.acquire(
+                "job", owner=lease.owner, ttl=LONG, replacing=lease.fencing_token if replaces else None
+            )
+            assert lease.stop_requested
+        assert store.save(job, lease).stop_requested
+        assert store.renew(lease, LONG).stop_requested
+
+    @pytest.mark.parametrize("how", ["expired", "released", "replaced"])
     def test_a_grant_clears_a_requested_stop(self, store: JobStore, expire: Expire, how: str) -> None:
         """A stop is meant for the attempt that was running, not for the next one."""
-        job, lease = self.begin(store)
+        job, lease = self.begin(store, ttl=SHORT if how == "expired" else LONG)
         store.request_stop("job")
         taken = self._overtake(store, lease, how, expire)
         assert taken is not None
