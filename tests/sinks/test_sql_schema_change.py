@@ -113,6 +113,18 @@ def test_evolve_adds_what_is_missing_and_touches_nothing_else(
     ]
 
 
+@pytest.mark.parametrize("choice", ["evolve", "fail"])
+def test_a_view_gets_no_columns(target: Target, choice: Any) -> None:
+    target.execute(
+        "CREATE TABLE behind (id INTEGER PRIMARY KEY, name VARCHAR(20))", "CREATE VIEW people AS SELECT * FROM behind"
+    )
+    sink = target.sink("people", "append", on_schema_change=choice)
+    with pytest.raises(ConfigurationError, match=r"it has no column 'born'; it is a view, which gets new") as caught:
+        target.write(sink, columns=COLUMNS)
+    sink.close()
+    assert "evolve" not in str(caught.value)
+
+
 def test_added_columns_are_those_of_a_made_table(target: Target) -> None:
     kinds: list[Any] = [
         types.Integer(),
@@ -319,6 +331,32 @@ def test_a_new_run_brings_new_columns_and_a_run_in_the_middle_does_not(database:
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT id, name, extra FROM target ORDER BY id")).all()
     assert [tuple(row) for row in rows] == [(number, f"name {number}", number * 2) for number in range(10)]
+
+
+def test_a_replace_goes_on_with_the_columns_that_its_run_began_with(database: str) -> None:
+    """Whether it is told again to add them or not; the target lacks them until the swap."""
+    engine = create_engine(database, poolclass=NullPool)
+
+    def sync(source: str, on_schema_change: Any, **options: Any) -> Any:
+        with SQLJobStore(database) as store, closing(SQLConnector(database, source)) as connector:
+            sink = SQLSink("target", mode="replace", on_schema_change=on_schema_change)
+            return run_full_sync("j", connector, sink, store=store, batch_size=4, **options)
+
+    with engine.begin() as connection:
+        for statement in (
+            "CREATE TABLE target (id INTEGER NOT NULL PRIMARY KEY)",
+            "CREATE TABLE source (id INTEGER NOT NULL PRIMARY KEY, extra INTEGER)",
+            *(f"INSERT INTO source VALUES ({number}, {2 * number})" for number in range(10)),
+        ):
+            connection.execute(text(statement))
+    with pytest.raises(ConfigurationError, match=r"it has no column 'extra'.*evolve"):
+        sync("source", "fail")
+    assert sync("source", "evolve", max_records=4).status == "interrupted"
+    assert sync("source", "evolve", max_records=4).status == "interrupted"
+    assert sync("source", "fail").status == "completed"
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT id, extra FROM target ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [(number, 2 * number) for number in range(10)]
 
 
 def test_a_loop_of_ones_own_gets_pinned_columns_too(sqlite_url: str) -> None:

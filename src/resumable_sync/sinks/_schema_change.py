@@ -53,7 +53,11 @@ _FILLED_MYSQL = text("""
     SELECT EXISTS (
         SELECT 1 FROM information_schema.triggers
         WHERE event_object_schema = COALESCE(:schema, DATABASE()) AND event_object_table = :name
-    ) OR EXISTS (
+    )
+""")
+_VIEW_POSTGRESQL = text("SELECT relkind IN ('v', 'm') FROM pg_class WHERE oid = to_regclass(CAST(:quoted AS text))")
+_VIEW_MYSQL = text("""
+    SELECT EXISTS (
         SELECT 1 FROM information_schema.views
         WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
     )
@@ -76,7 +80,10 @@ def check_columns(
     Raises:
         ConfigurationError: If it lacks columns, has one that needs a value from the source, or one of another kind.
     """
-    missing = [] if evolve else [column.name for column in source if column.name not in target.columns]
+    missing = [column.name for column in source if column.name not in target.columns]
+    fixed = bool(missing) and _is_view(connection, place, target)
+    if evolve and not fixed:
+        missing = []
     names = {column.name for column in source}
     needed = [column for column in target.columns.values() if column.required and column.name not in names]
     if needed and _fills(connection, place, target):
@@ -87,19 +94,21 @@ def check_columns(
         if column.name in target.columns and _impossible(column, target.columns[column.name], connection.dialect)
     ]
     problems = [f"it has no column {_named(missing)}"] if missing else []
+    if fixed:
+        problems.append("it is a view, which gets new columns only by being defined anew")
     if needed:
         shown = _named([column.name for column in needed])
         problems.append(f"the source has no column {shown}, NOT NULL and without a default there")
     problems += odd
     if problems:
-        raise ConfigurationError(_refusal(target, names, problems, missing=bool(missing)))
+        raise ConfigurationError(_refusal(target, names, problems, addable=bool(missing) and not fixed))
 
 
-def _refusal(target: Target, names: set[str], problems: Sequence[str], *, missing: bool) -> str:
+def _refusal(target: Target, names: set[str], problems: Sequence[str], *, addable: bool) -> str:
     given = ", ".join(repr(name) for name in sorted(names))
     there = ", ".join(map(repr, target.columns))
     ways = "change the table, or read a query that selects, names or casts the columns so that they fit"
-    if missing:
+    if addable:
         ways += "; a new run with on_schema_change='evolve' adds the columns that the table lacks"
     return (
         f"the source does not fit table {target.name!r}: {'; '.join(problems)}. The source has {given}, the table "
@@ -124,11 +133,28 @@ def _fills(connection: Connection, place: tuple[str, str | None], target: Target
     if connection.dialect.name == "postgresql":
         return bool(connection.execute(_FILLED_POSTGRESQL, {"quoted": target.quoted}).scalar())
     if is_mysql(connection.dialect):
-        return bool(connection.execute(_FILLED_MYSQL, {"schema": schema, "name": name}).scalar())
+        filled = bool(connection.execute(_FILLED_MYSQL, {"schema": schema, "name": name}).scalar())
+    else:
+        filled = _is_entry(connection, place, "trigger")
+    return filled or _is_view(connection, place, target)
+
+
+def _is_view(connection: Connection, place: tuple[str, str | None], target: Target) -> bool:
+    name, schema = place
+    if connection.dialect.name == "postgresql":
+        return bool(connection.execute(_VIEW_POSTGRESQL, {"quoted": target.quoted}).scalar())
+    if is_mysql(connection.dialect):
+        return bool(connection.execute(_VIEW_MYSQL, {"schema": schema, "name": name}).scalar())
+    return _is_entry(connection, place, "view")
+
+
+def _is_entry(connection: Connection, place: tuple[str, str | None], kind: str) -> bool:
+    """Whether SQLite has something of a kind for a table, or of its name."""
+    name, schema = place
     master = quote(connection, "sqlite_master", schema)
     found = connection.exec_driver_sql(
-        f"SELECT 1 FROM {master} WHERE tbl_name = ? COLLATE NOCASE AND type IN ('trigger', 'view')",  # noqa: S608
-        (name,),
+        f"SELECT 1 FROM {master} WHERE tbl_name = ? COLLATE NOCASE AND type = ?",  # noqa: S608
+        (name, kind),
     )
     return found.first() is not None
 

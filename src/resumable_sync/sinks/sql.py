@@ -13,6 +13,7 @@ from resumable_sync._database import is_mysql, parse_url, scrub, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
+from resumable_sync.sinks._arguments import check_mode, key_names, split_name
 from resumable_sync.sinks._checkpoint import TargetCheckpoint
 from resumable_sync.sinks._link import Link
 from resumable_sync.sinks._replace import Replacement, refuse_staged
@@ -148,13 +149,13 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         on_schema_change: Literal["fail", "evolve"] = "fail",
         publish_incomplete: bool = False,
     ) -> None:
-        _check_mode(mode, publish_incomplete=publish_incomplete)
+        check_mode(mode, publish_incomplete=publish_incomplete)
         if on_schema_change not in ("fail", "evolve"):
             msg = f"on_schema_change={on_schema_change!r} is not possible; use 'fail' or 'evolve'"
             raise ConfigurationError(msg)
-        self._schema, self._table = _split(table, schema)
+        self._schema, self._table = split_name(table, schema)
         self._mode = mode
-        self._key = _key(key, mode)
+        self._key = key_names(key, mode)
         self._evolves = on_schema_change == "evolve"
         self._url = url if url is None or isinstance(url, Engine) else parse_url(url)
         self.transactional = url is None
@@ -267,15 +268,17 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
                 target = add_columns(connection, (self._table, self._schema), target, self._columns)
             self._writers[job.id] = self._writer(target, connection)
             return
-        old = reflect(connection, self._table, self._schema)
+        old = None if job.has_progress else reflect(connection, self._table, self._schema)
         if old is not None:
-            self._check(connection, old, evolve=self._evolves)  # before anything is made
+            self._check(connection, old, evolve=evolve)  # before anything is made
         place = self._replacement.begin(connection, job, self._make)
         loaded = reflect(connection, place.name, place.schema)
         if loaded is None:
             msg = f"there is no table {self._shown()!r} any more, into which run {job.run} was swapped; start a new run"
             raise ConfigurationError(msg)
-        if evolve and self._columns and place.staged:
+        if job.has_progress:
+            self._check(connection, loaded, evolve=False)  # it got the new columns when the run began
+        elif evolve and self._columns and place.staged:
             loaded = add_columns(connection, (place.name, place.schema), loaded, self._columns)
         self._writers[job.id] = self._writer(attrs.evolve(loaded, name=self._shown()), connection)
 
@@ -415,36 +418,3 @@ def _scrubbed(work: Callable[[], T]) -> T:
         # Drivers put statement, parameters and rows into their texts.
         scrub(error)
         raise
-
-
-def _check_mode(mode: object, *, publish_incomplete: bool) -> None:
-    if mode not in ("append", "upsert", "replace"):
-        msg = f"mode={mode!r} is no mode of SQLSink; use 'append', 'upsert' or 'replace'"
-        raise ConfigurationError(msg)
-    if publish_incomplete and mode != "replace":
-        msg = f"publish_incomplete= has no meaning with mode={mode!r}, which publishes every batch; leave it out"
-        raise ConfigurationError(msg)
-
-
-def _split(table: object, schema: object) -> tuple[str | None, str]:
-    if not isinstance(table, str) or not (schema is None or isinstance(schema, str)):
-        msg = f"the table {table!r} is no name; give 'name' or 'schema.name'"
-        raise ConfigurationError(msg)
-    found, dot, name = table.rpartition(".") if schema is None else (schema, ".", table)
-    if not name or (dot and not found) or "\0" in found + name:
-        msg = f"the table {table!r} is no name; give 'name' or 'schema.name'"
-        raise ConfigurationError(msg)
-    return found or None, str(name)
-
-
-def _key(key: Any, mode: str) -> tuple[str, ...] | None:
-    if key is None:
-        return None
-    names = (key,) if isinstance(key, str) else tuple(key)
-    if not names or len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
-        msg = f"key={key!r} is no key; name its columns, each once"
-        raise ConfigurationError(msg)
-    if mode == "append":
-        msg = "key= has no meaning with mode='append'; leave it out, or use mode='upsert'"
-        raise ConfigurationError(msg)
-    return names
