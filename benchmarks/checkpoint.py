@@ -1,9 +1,10 @@
 """What a checkpoint costs beside the caller's work, next to a loop written by hand.
 
-Both sides insert the same rows in the transaction that moves the checkpoint. What is measured is everything else: the
-checkpoint, the commit, and what the engine does between two batches. The hand-written loop sends one UPDATE with a
-token condition and commits; on SQLite it only commits. The two take turns batch by batch, so that what else the machine
-does hits both.
+All sides insert the same rows in the transaction that moves the checkpoint. What is measured is everything else: the
+checkpoint, the commit, and what the engine does between two batches. On SQLite the other side only commits. On a server
+there are two hand-written loops, each on a connection that it keeps, each with one UPDATE with a token condition: one
+with SQLAlchemy Core, like the library, which the bound is for, and one that gives its SQL to the driver. They take
+turns batch by batch, so that what else the machine does hits all of them.
 """
 
 import contextlib
@@ -13,12 +14,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks._common import ReadyPages, Report, postgres_server, servers
-from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy import Connection, bindparam, column, create_engine, event, make_url, table, update
 from typing_extensions import override
 
 from resumable_sync import Batch, Page, run_full_sync, transactional
@@ -29,7 +30,7 @@ WARM_UP = 50
 ROWS = [(number, f"customer{number}@example.org", number * 7) for number in range(1_000)]
 TABLE = "CREATE TABLE orders (id INTEGER, customer VARCHAR(60), cents INTEGER)"
 CHECKPOINT = "CREATE TABLE checkpoint (id VARCHAR(60) PRIMARY KEY, token BIGINT, place BIGINT, records BIGINT)"
-MOVE = "UPDATE checkpoint SET place = %s, records = %s WHERE id = 'orders' AND token = 1"
+MOVE = "UPDATE checkpoint SET place = %s, records = %s WHERE id = 'driver' AND token = 1"
 
 Clock = Callable[[], float]
 Insert = Callable[[Any], object]
@@ -82,25 +83,46 @@ def checkpoints(connection: Any, insert: Insert) -> Iterator[float]:
             yield time.perf_counter() - begun
 
 
+def core_checkpoints(url: str, insert: Insert) -> Iterator[float]:
+    """Insert, move the checkpoint and commit, as `checkpoints`, with SQLAlchemy Core."""
+    checkpoint = table("checkpoint", column("id"), column("token"), column("place"), column("records"))
+    this = checkpoint.c.id == "core", checkpoint.c.token == 1
+    move = update(checkpoint).where(*this).values(place=bindparam("b_place"), records=bindparam("b_records"))
+    engine = create_engine(url)
+    with contextlib.closing(engine.connect()) as connection:
+        for number in itertools.count():
+            begun = time.perf_counter()
+            connection.begin()
+            seconds = time.perf_counter() - begun
+            insert(connection.connection.driver_connection)
+            begun = time.perf_counter()
+            moved = connection.execute(move, {"b_place": number, "b_records": number * len(ROWS)})
+            assert moved.rowcount == 1
+            connection.commit()
+            yield seconds + time.perf_counter() - begun
+
+
 class Alternating(ReadyPages[str]):
     """Lets the other side do a batch before each page, and measures both.
 
     Args:
         pages: How many batches.
-        other: Does a batch and gives its seconds.
+        others: Each does a batch and gives its seconds.
         insert: What the library's sink does.
         clock: What to measure with.
 
     Attributes:
         ours: The seconds of the library beside the insert, batch by batch.
-        theirs: Those of the other side.
+        theirs: Those of each other side.
     """
 
-    def __init__(self, pages: int, other: Iterator[float], insert: Insert, clock: Clock = time.perf_counter) -> None:
+    def __init__(
+        self, pages: int, others: Sequence[Iterator[float]], insert: Insert, clock: Clock = time.perf_counter
+    ) -> None:
         super().__init__(["record"], pages)
         self.ours: list[float] = []
-        self.theirs: list[float] = []
-        self._other = other
+        self.theirs: list[list[float]] = [[] for _ in others]
+        self._others = others
         self._insert = insert
         self._clock = clock
         self._aside = 0.0  # seconds since the page before that the engine is not to blame for
@@ -108,7 +130,8 @@ class Alternating(ReadyPages[str]):
     @override
     def read(self, cursor: Any, batch_size: int) -> Iterator[Page[str]]:
         for page in super().read(cursor, batch_size):
-            self.theirs.append(next(self._other))
+            for other, seconds in zip(self._others, self.theirs, strict=True):
+                seconds.append(next(other))
             begun = self._clock()
             yield page
             self.ours.append(self._clock() - begun - self._aside)
@@ -120,25 +143,19 @@ class Alternating(ReadyPages[str]):
         self._aside = self._clock() - begun
 
 
-def compare(
-    url: str, insert: Insert, other: Iterator[float], clock: Clock = time.perf_counter
-) -> tuple[list[float], list[float]]:
-    """Give the seconds of both sides beside the insert, batch by batch."""
-    pages = Alternating(BATCHES, other, insert, clock)
+def compare(url: str, insert: Insert, *others: Iterator[float], clock: Clock = time.perf_counter) -> list[list[float]]:
+    """Give the seconds of all sides beside the insert, batch by batch; the library's come first."""
+    pages = Alternating(BATCHES, others, insert, clock)
     with SQLJobStore(url) as store:
         run_full_sync("orders", pages, transactional(pages.write), store=store, prefetch=0)
-    other.close()  # type: ignore[attr-defined]  # they are generators
-    return pages.ours[WARM_UP:], pages.theirs[WARM_UP:]
-
-
-def nothing_else() -> Iterator[float]:
-    """Give the other side that does nothing."""
-    yield from itertools.repeat(0.0)
+    for other in others:
+        other.close()  # type: ignore[attr-defined]  # they are generators
+    return [seconds[WARM_UP:] for seconds in (pages.ours, *pages.theirs)]
 
 
 def sync(url_or_engine: Any, insert: Insert, batches: int) -> None:
     """Run a sync of so many batches from the beginning."""
-    pages = Alternating(batches, nothing_else(), insert)
+    pages = Alternating(batches, (), insert)
     with SQLJobStore(url_or_engine) as store:
         store.delete("traced")
         run_full_sync("traced", pages, transactional(pages.write), store=store, prefetch=0)
@@ -159,7 +176,7 @@ def connect(url: str) -> Any:
     """Make the tables on a server, and give a connection of its driver."""
     engine = create_engine(url)
     with engine.begin() as connection:
-        for statement in (TABLE, CHECKPOINT, "INSERT INTO checkpoint VALUES ('orders', 1, -1, 0)"):
+        for statement in (TABLE, CHECKPOINT, "INSERT INTO checkpoint VALUES ('core', 1, -1, 0), ('driver', 1, -1, 0)"):
             connection.exec_driver_sql(statement)
     engine.dispose()
     parsed = make_url(url)
@@ -232,7 +249,7 @@ def milliseconds(times: list[float]) -> str:
 
 def main() -> int:
     """Measure and print."""
-    costs = Report("A checkpoint beside the insert of 1,000 rows", "library", "by hand")
+    costs = Report("A checkpoint beside the insert of 1,000 rows", "library", "by hand", "its tool")
     counts = Report("Statements per batch beside the insert and the commit", "commits")
 
     def count(name: str, trace: Callable[[int], Iterable[str]]) -> None:
@@ -241,9 +258,13 @@ def main() -> int:
 
     def compare_server(name: str, server: Any, insert: Insert, bound: float | None) -> str:
         url: str = server.create_database()
-        ours, theirs = compare(url, insert, checkpoints(connect(url), insert))
-        ratio = statistics.median(ours) / statistics.median(theirs)
-        costs.add(name, milliseconds(ours), milliseconds(theirs), figure=ratio, form="{:.2f} x", bound=bound)
+        driver = checkpoints(connect(url), insert)
+        ours, *others = compare(url, insert, core_checkpoints(url, insert), driver)
+        for theirs, tool, its_bound in zip(others, ("SQLAlchemy Core", "driver"), (bound, None), strict=True):
+            ratio = statistics.median(ours) / statistics.median(theirs)
+            costs.add(
+                name, milliseconds(ours), milliseconds(theirs), tool, figure=ratio, form="{:.2f} x", bound=its_bound
+            )
         return url
 
     for name, clock, bound in (
@@ -251,10 +272,10 @@ def main() -> int:
         ("of it CPU", time.thread_time, None),
     ):
         with sqlite_file("ours.db") as path, sqlite_file("theirs.db") as other:
-            ours, theirs = compare(f"sqlite:///{path}", insert_sqlite, bare_commits(other, clock), clock)
+            ours, theirs = compare(f"sqlite:///{path}", insert_sqlite, bare_commits(other, clock), clock=clock)
         beyond = statistics.median(our - their for our, their in zip(ours, theirs, strict=True)) * 1000
         times = milliseconds(ours), milliseconds(theirs)
-        costs.add(name, *times, figure=beyond, form="{:.3f} ms", bound=bound)
+        costs.add(name, *times, "driver", figure=beyond, form="{:.3f} ms", bound=bound)
     count("SQLite", trace_sqlite)
     with postgres_server(durable=True) as server:
         compare_server("PostgreSQL", server, insert_postgres, 1.3)
