@@ -31,6 +31,7 @@ MODULES = {
     "_protocols": "contract",
     "_validate": "shared",
     "_cycle": "shared",
+    "_plain": "shared",
     "_bases": "shared",
     "_sinks": "shared",
     "_database": "adapter",
@@ -67,6 +68,8 @@ MODULES = {
     "_compare": "engine",
     "_walk": "engine",
     "_verify": "engine",
+    # It finds the adapters by name, and imports none.
+    "registry": "engine",
 }
 
 # The modules of a folder may use what stands beside them with an underscore, and nothing of another folder.
