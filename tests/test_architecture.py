@@ -78,6 +78,8 @@ FOLDERS = {
     "sinks": "adapter",
     "stores": "adapter",
     "testing": "testing",
+    "observers": "observer",
+    "cli": "cli",
 }
 
 MAY_USE = {
@@ -88,7 +90,13 @@ MAY_USE = {
     # As far as it loads neither SQLAlchemy nor an extra, which test_package.py sees to.
     "facade": {"contract", "shared", "engine", "adapter"},
     "testing": {"contract", "shared", "engine", "adapter", "facade", "testing"},
+    "observer": {"contract", "observer"},
+    # On top of everything.
+    "cli": {"contract", "shared", "engine", "adapter", "facade", "observer", "cli"},
 }
+
+# What a part may use of the modules below it, where that is less than all of them.
+ONLY = {"observer": {"_errors", "_events"}}
 
 # Imports that go upwards, each inside a function or for the types alone, with the reason.
 DEFERRED = {
@@ -108,6 +116,10 @@ PACKAGES = {
     "sqlalchemy": {"_database", "connectors", "sinks", "stores", "testing"},
     "pymysql": {"connectors._statements"},
     "pytest": {"testing"},
+    "rich": {"observers.rich", "cli"},
+    "tqdm": {"observers.tqdm"},
+    "opentelemetry": {"observers.opentelemetry"},
+    "click": {"cli"},
 }
 
 
@@ -174,14 +186,16 @@ def own_problem(module: str, target: str, entry: Import) -> str | None:
         return "has no line in MODULES"
     if (module, target) in DEFERRED:
         return None if entry.in_function or entry.for_types else "may be imported inside a function only"
+    if target_part != part and target not in ONLY.get(part, {target}):
+        return f"is not among what {part!r} may use: {', '.join(sorted(ONLY[part]))}"
     if target_part not in MAY_USE[part]:
         return f"is of the part {target_part!r}, which {part!r} may not use"
     return folder_problem(module, target) if part_of_folder(target) else order_problem(module, target)
 
 
 def folder_problem(module: str, target: str) -> str | None:
-    if part_of_folder(module) is None or part_of(module) == "testing":
-        return None if part_of(module) in {"facade", "testing"} else f"is above {module}"
+    if part_of_folder(module) is None or part_of(module) in {"testing", "cli"}:
+        return None if part_of(module) in {"facade", "testing", "cli"} else f"is above {module}"
     folder, _, name = target.partition(".")
     if folder != module.partition(".")[0]:
         return "is in the folder of another port"
@@ -253,6 +267,9 @@ def test_no_modules_import_each_other() -> None:
         ("testing.suites", "from resumable_sync.stores.memory import MemoryJobStore"),
         ("", "from resumable_sync.stores.memory import MemoryJobStore"),
         ("stores", "from resumable_sync.stores.memory import MemoryJobStore"),
+        ("observers.rich", "from resumable_sync._events import Event"),
+        ("cli.app", "from resumable_sync.observers.rich import RichProgress"),
+        ("cli.app", "from resumable_sync import registry, run_full_sync"),
     ],
 )
 def test_an_import_downwards_is_allowed(module: str, source: str) -> None:
@@ -281,6 +298,13 @@ def test_an_import_downwards_is_allowed(module: str, source: str) -> None:
         ("", "import sqlalchemy"),
         ("stores.sql", "from resumable_sync.testing import JobStoreSuite"),
         ("stores.sql", "import psycopg"),
+        ("observers.rich", "from resumable_sync._model import Job"),
+        ("observers.rich", "from resumable_sync import Job"),
+        ("observers.rich", "from resumable_sync.observers.tqdm import TqdmProgress"),
+        ("observers.rich", "import click"),
+        ("registry", "from resumable_sync.connectors.sql import SQLConnector"),
+        ("stores.sql", "from resumable_sync import registry"),
+        ("_session", "from resumable_sync.cli import main"),
     ],
 )
 def test_any_other_import_is_found(module: str, source: str) -> None:
