@@ -44,23 +44,23 @@ ENGINE = tuple(
         "tries",
     )
 )
-STARTS = ("tests/test_restart.py", *ENGINE)
-STORES = ("tests/stores", "tests/engine/test_reset.py", "tests/engine/test_lineage.py", "tests/engine/test_stops.py")
+SQL_STORE = ("tests/stores/test_conformance.py::TestSQLJobStore", "tests/stores/test_sql_damage.py")
+STORES = (*SQL_STORE, *(f"tests/stores/test_sql_{name}.py" for name in ("lifecycle", "schema", "transactions")))
 
 MODULES: dict[str, tuple[str, ...]] = {
     "_restart": ("tests/test_restart.py",),
     "_lease": ("tests/engine/test_leases.py", "tests/engine/test_held.py"),
     "_checkpoint": ENGINE,
-    "_acquire": ENGINE,
-    "_start": STARTS,
+    "_acquire": ("tests/engine/test_acquire.py",),
+    "_start": ("tests/engine/test_start.py",),
     "_attempt": ENGINE,
-    "_deliver": ENGINE,
-    "_dead_letters": ENGINE,
-    "_pages": ENGINE,
-    "_reader": (*ENGINE, "tests/connectors/test_bases.py"),
+    "_deliver": ("tests/engine/test_bisection.py",),
+    "_dead_letters": ("tests/engine/test_bisection.py",),
+    "_pages": ("tests/engine/test_reading.py",),
+    "_reader": ("tests/engine/test_reading.py",),
     "stores/_leases": ("tests/stores/test_conformance.py::TestMemoryJobStore", "tests/stores/test_lease_book.py"),
-    "stores/_statements": STORES,
-    "stores/_rows": ("tests/stores/test_sql_damage.py", "tests/stores/test_conformance.py::TestSQLJobStore"),
+    "stores/_statements": ("tests/stores/test_sql_statements.py",),
+    "stores/_rows": ("tests/stores/test_rows.py",),
     "stores/sql": STORES,
 }
 """The modules, and the tests that must notice a change in each; those that are not there are passed over."""
