@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Dialect,
     Insert,
     Table,
@@ -23,7 +24,7 @@ from resumable_sync._database import is_mysql
 from resumable_sync._model import JobStatus
 from resumable_sync.stores._prepared import Prepared
 from resumable_sync.stores._rows import JOB_COLUMNS
-from resumable_sync.stores._schema import JOB_COLUMN_SINCE, SCHEMA_VERSION, Clock, Greatest, Identifier, Tables
+from resumable_sync.stores._schema import JOB_COLUMN_SINCE, SCHEMA_VERSION, Clock, Greatest, Tables
 
 __all__ = ["Statements", "insert_if_missing"]
 
@@ -52,10 +53,11 @@ class Statements:
     def __init__(self, tables: Tables, dialect: Dialect, version: int = SCHEMA_VERSION) -> None:
         jobs, meta = tables.jobs, tables.meta
         columns, clock = jobs.c, Clock()
-        job_id = bindparam("b_id", type_=Identifier())
-        owner = bindparam("b_owner", type_=Identifier())
-        ttl = bindparam("b_ttl", type_=BigInteger())
-        token = bindparam("b_token", type_=BigInteger())
+        # They get the types of the columns that they are compared with or added to.
+        job_id: BindParameter[str] = bindparam("b_id")
+        owner: BindParameter[str] = bindparam("b_owner")
+        ttl: BindParameter[int] = bindparam("b_ttl")
+        token: BindParameter[int] = bindparam("b_token")
         this, newest = columns.id == job_id, columns.fencing_token == token
         newest_deleted = select(meta.c.value).where(meta.c.name == "newest_deleted_token").scalar_subquery()
         free = or_(columns.lease_owner.is_(None), columns.lease_owner == owner, columns.lease_expires_at <= clock)
@@ -106,11 +108,11 @@ class Statements:
         self._build_dead_letters(tables.dead_letters, clock)
 
     def _build_dead_letters(self, letters: Table, clock: Clock) -> None:
-        this = letters.c.job_id == bindparam("b_id", type_=Identifier())
+        this = letters.c.job_id == bindparam("b_id")
         created_at = func.coalesce(bindparam("b_created_at", type_=BigInteger()), clock)
         self.add_letter = insert(letters).values(created_at=created_at)
         self.letters = select(letters).where(this).order_by(letters.c.id)
-        self.remove_letter = delete(letters).where(this, letters.c.id == bindparam("b_letter", type_=BigInteger()))
+        self.remove_letter = delete(letters).where(this, letters.c.id == bindparam("b_letter"))
         self.purge_letters = delete(letters).where(this)
 
 
@@ -126,7 +128,7 @@ def insert_if_missing(table: Table, dialect: Dialect) -> Insert:
 def _new_job(clock: Clock) -> dict[str, Any]:
     counts = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
     return {
-        "id": bindparam("b_id", type_=Identifier()),
+        "id": bindparam("b_id"),
         "status": JobStatus.PENDING.value,
         **dict.fromkeys(counts, 0),
         "created_at": clock,
