@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
@@ -19,6 +19,7 @@ from resumable_sync._errors import ConfigurationError, MissingExtraError, descri
 
 __all__ = [
     "LOCK_TIMEOUT",
+    "URLOrParts",
     "begin_write",
     "database_identity",
     "is_mysql",
@@ -37,15 +38,19 @@ LOCK_TIMEOUT = 10
 READ_TIMEOUT = 300
 """Seconds of silence after which a MySQL connection counts as dead; a statement may take as long."""
 
+URLOrParts: TypeAlias = str | URL | Mapping[str, Any]
+"""Where a database is: a SQLAlchemy URL, or the parts of one."""
+
+_URL_PARTS = ("drivername", "username", "password", "host", "port", "database", "query")
 _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 
 
-def make_engine(url_or_engine: str | URL | Engine, *, durable: bool = False) -> Engine:
+def make_engine(url_or_engine: URLOrParts | Engine, *, durable: bool = False) -> Engine:
     """Give an engine whose every wait is bounded; a given engine is taken as it is.
 
     Args:
-        url_or_engine: A SQLAlchemy URL, or an engine of the caller's.
+        url_or_engine: A SQLAlchemy URL, its parts, or an engine of the caller's.
         durable: Whether commits must survive a power cut (SQLite: `synchronous=FULL`; see also `use_wal`).
 
     Raises:
@@ -74,17 +79,43 @@ def make_engine(url_or_engine: str | URL | Engine, *, durable: bool = False) -> 
     return engine
 
 
-def parse_url(url: str | URL) -> URL:
+def parse_url(url: URLOrParts) -> URL:
     """Give a SQLAlchemy URL as an object.
+
+    Args:
+        url: The URL; or its parts, `drivername` and any of `username`, `password`, `host`, `port`, `database` and
+            `query` (a dict of text), in which nothing needs to be percent-encoded.
 
     Raises:
         ConfigurationError: If it cannot be understood.
     """
+    if isinstance(url, Mapping):
+        return _url_of(url)
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
         # The text may hold a password, in a place where nothing can find it.
         msg = "the database URL cannot be parsed; write it as dialect://user:password@host:port/database"
+        raise ConfigurationError(msg) from None
+
+
+def _url_of(parts: Mapping[str, Any]) -> URL:
+    for name in parts:
+        if name not in _URL_PARTS:
+            msg = f"a database URL has no part {name!r}; its parts are {', '.join(_URL_PARTS)}"
+            raise ConfigurationError(msg)
+    if not isinstance(parts.get("drivername"), str):
+        msg = "a database URL given by its parts needs a drivername, such as sqlite, postgresql or mysql"
+        raise ConfigurationError(msg)
+    try:
+        texts: dict[str, Any] = {name: value if name == "query" else str(value) for name, value in parts.items()}
+        if "port" in texts:
+            texts["port"] = int(texts["port"])
+        return URL.create(**texts)
+    except (ArgumentError, TypeError, ValueError):
+        msg = (
+            "the parts of the database URL do not fit together; port is a number, query a table of text, the rest text"
+        )
         raise ConfigurationError(msg) from None
 
 

@@ -52,11 +52,14 @@ class ConfigurationError(ResumableSyncError, ValueError):
 
     Args:
         message: What is wrong, with the job, the value and the remedy.
+        place: Where in plain data the value stands: keys and indexes, such as `("jobs", "orders", "source", "url")`;
+            empty for arguments.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, place: Sequence[str | int] = ()) -> None:
         super().__init__(message)
         self.message = message
+        self.place = tuple(place)
 
 
 class JobHeldError(ResumableSyncError):

@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, Engine
 from typing_extensions import override
 
 from resumable_sync._bases import OffsetConnector
-from resumable_sync._database import database_identity, make_engine, shown_url
+from resumable_sync._database import URLOrParts, database_identity, make_engine, parse_url, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import AnchoredConnector, Column, Connector, IfMoved, PinnableConnector
@@ -25,7 +25,7 @@ from resumable_sync.connectors._readers import KeysetReader, OffsetReader, offse
 from resumable_sync.connectors._source import Source, TableOrQuery, is_query, query_text, resolve, select_statement
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, set_utc
 
-__all__ = ["Paging", "SQLConnector", "SQLQueryTemplate"]
+__all__ = ["Paging", "SQLConnector", "SQLQueryTemplate", "from_data"]
 
 Row = tuple[Any, ...]
 Paging = Literal["keyset", "stream", "offset"]
@@ -369,6 +369,53 @@ class SQLQueryTemplate(OffsetConnector[Row]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._prepare()
+
+
+def from_data(
+    *,
+    url: URLOrParts,
+    table: str | None = None,
+    query: str | None = None,
+    query_template: str | None = None,
+    count_query: str | None = None,
+    key: str | list[Any] | None = None,
+    paging: Paging = "keyset",
+    params: dict[str, Any] | None = None,
+    if_moved: IfMoved = "warn",
+) -> SQLConnector | SQLQueryTemplate:
+    """Build a connector from plain data; what the registry calls for `{"type": "sql", ...}`.
+
+    Args:
+        url: The source: a URL, or its parts in a dict (`drivername`, `username`, `password`, `host`, `port`,
+            `database`).
+        table: Name of a table.
+        query: Or the text of a SELECT.
+        query_template: Or a SELECT that pages itself, by `:limit` and `:offset`, for `SQLQueryTemplate`.
+        count_query: With `query_template`: a SELECT of the number of rows.
+        key: As for `SQLConnector`: `"id"`, or a list such as `["region", ["at", "desc"]]`.
+        paging: As for `SQLConnector`.
+        params: As for `SQLConnector`.
+        if_moved: As for `SQLConnector`.
+
+    Raises:
+        ConfigurationError: If not exactly one of the three is given, or the arguments do not fit together.
+    """
+    given = [name for name, value in (("table", table), ("query", query), ("query_template", query_template)) if value]
+    if len(given) != 1:
+        told = " and ".join(given) or "none of them"
+        msg = f"give exactly one of table, query and query_template; there is {told}"
+        raise ConfigurationError(msg)
+    place = parse_url(url)
+    if query_template:
+        if key is not None or paging != "keyset" or if_moved != "warn":
+            msg = "a query_template pages itself; leave key, paging and if_moved out, or give a table or query"
+            raise ConfigurationError(msg)
+        return SQLQueryTemplate(place, query_template, count_query, params)
+    if count_query is not None:
+        msg = "count_query goes with query_template only; tables and queries are counted without it; leave it out"
+        raise ConfigurationError(msg)
+    parts = [tuple(part) if isinstance(part, list) else part for part in key] if isinstance(key, list) else key
+    return SQLConnector(place, table or query or "", parts, paging=paging, params=params, if_moved=if_moved)
 
 
 def _written(key: Sequence[KeyPart]) -> str:

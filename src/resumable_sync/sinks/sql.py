@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import attrs
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import Connection, Engine
 from typing_extensions import override
 
-from resumable_sync._database import is_mysql, parse_url, scrub, shown_url
+from resumable_sync._database import URLOrParts, is_mysql, parse_url, scrub, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
@@ -110,8 +110,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         key: Names of the key's columns, for `"upsert"`; by default the table's primary key. There must be a unique
             index on exactly these. On MySQL and MariaDB there must be no other, which would replace rows too. For
             `"replace"` the primary key of a target that does not exist yet; one that does keeps its own.
-        url: SQLAlchemy URL of the target's database, or an engine; None to write in the store's. With an engine the
-            sink does not pickle.
+        url: SQLAlchemy URL of the target's database, its parts as a dict, or an engine; None to write in the store's.
+            With an engine the sink does not pickle.
         schema: The schema, for a table whose name holds a dot.
         on_schema_change: What to do when the source has columns that the table lacks: `"fail"` (default), or
             `"evolve"`, which adds them.
@@ -143,7 +143,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         table: str,
         mode: Literal["append", "upsert", "replace"],
         key: str | Sequence[str] | None = None,
-        url: str | URL | Engine | None = None,
+        url: URLOrParts | Engine | None = None,
         *,
         schema: str | None = None,
         on_schema_change: Literal["fail", "evolve"] = "fail",

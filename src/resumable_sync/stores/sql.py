@@ -12,7 +12,16 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from resumable_sync._database import database_identity, make_engine, scrub, shown_url, sqlite_path, use_wal
+from resumable_sync._database import (
+    URLOrParts,
+    database_identity,
+    make_engine,
+    parse_url,
+    scrub,
+    shown_url,
+    sqlite_path,
+    use_wal,
+)
 from resumable_sync._errors import (
     ConfigurationError,
     JobHeldError,
@@ -42,7 +51,7 @@ from resumable_sync.stores._rows import (
 from resumable_sync.stores._statements import Statements
 from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, refuse_inside_transaction
 
-__all__ = ["SQLJobStore"]
+__all__ = ["SQLJobStore", "from_data"]
 
 ENVIRONMENT_VARIABLE = "RESUMABLE_SYNC_STORE"
 DEFAULT_URL = "sqlite:///resumable_sync.db"
@@ -425,3 +434,16 @@ def _may_not_create(error: DBAPIError) -> bool:
     if getattr(origin, "sqlstate", getattr(origin, "pgcode", None)) == "42501":
         return True
     return bool(origin is not None and origin.args and origin.args[0] in (1044, 1142, 1227))
+
+
+def from_data(*, url: URLOrParts | None = None, table_prefix: str = DEFAULT_PREFIX) -> SQLJobStore:
+    """Build a `SQLJobStore` from plain data; what the registry calls for `{"type": "sql", ...}`.
+
+    Args:
+        url: As for `SQLJobStore`, or the parts of a URL in a dict.
+        table_prefix: As for `SQLJobStore`.
+
+    Raises:
+        ConfigurationError: If the URL or the prefix cannot be used.
+    """
+    return SQLJobStore(None if url is None else parse_url(url), table_prefix=table_prefix)
