@@ -115,6 +115,8 @@ PACKAGES = {
     "stamina": {"_retry"},
     "sqlalchemy": {"_database", "connectors", "sinks", "stores", "testing"},
     "pymysql": {"connectors._statements"},
+    "httpx2": {"connectors._http_link", "connectors.http"},
+    "httpcore2": {"connectors._http_link"},
     "pytest": {"testing"},
     "rich": {"observers.rich", "cli"},
     "tqdm": {"observers.tqdm"},

@@ -1,0 +1,328 @@
+"""JSON APIs over HTTP (extra `http`).
+
+HTTPConnector(
+    "https://api.example.com/v1/orders",
+    paging=OffsetPaging(page_size=500),
+    records="data.items",
+    headers={"Authorization": "Bearer ..."},
+    concurrency=4,
+)
+"""
+
+import copy
+import hashlib
+import ssl
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from resumable_sync._bases import TokenConnector
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._model import Cursor, Page, RecordT
+from resumable_sync._protocols import Connector
+from resumable_sync.connectors._http_address import as_pairs, filled_in, is_credential, parse_url, query_of, taken_out
+from resumable_sync.connectors._http_body import MISSING, look_up
+from resumable_sync.connectors._http_chained import LinkPaging, TokenPaging
+from resumable_sync.connectors._http_counted import OffsetPaging, PagePaging
+from resumable_sync.connectors._http_errors import HTTPResponseError, PlaceGoneError, check_status
+from resumable_sync.connectors._http_keyset import KeysetPaging
+from resumable_sync.connectors._http_link import Limits, Link, as_auth, as_headers, default_ssl_context, new_request
+from resumable_sync.connectors._http_paging import Answer, Paging
+from resumable_sync.connectors._http_reading import Reading, gone_error
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = [
+    "HTTPConnector",
+    "HTTPResponseError",
+    "KeysetPaging",
+    "LinkPaging",
+    "OffsetPaging",
+    "PagePaging",
+    "RequestConnector",
+    "TokenPaging",
+]
+
+_GONE = (410,)
+_REFUSED = (400, 404, 410, 422)
+"""Statuses with which APIs refuse a token that they no longer know."""
+
+
+class HTTPConnector(Connector[Any]):
+    """Reads a JSON API page by page.
+
+        GET /v1/orders?status=open&offset=500&limit=500
+
+    Each request carries `params`, `headers` and `auth`, and what `paging` says. A record is whatever stands in the list
+    at `records`, most often a dict.
+
+    What goes wrong: 429, 408 and every 5xx, broken connections, answers that do not come in time, and bodies that
+    are cut off or no JSON are tried again at the same place, as `Retry` says. `Retry-After` (seconds or a date) is
+    waited out, with the lease renewed meanwhile and a stop ending the wait, as far as `Retry(timeout=...)` lets it,
+    which is 60 s by default. A token that the API no longer knows is a `CursorError`. Any other status is an
+    `HTTPResponseError`.
+
+    Credentials may be in `auth`, `headers`, `params` and as user and password in the URL. They appear in no cursor,
+    fingerprint, error, log or `repr`, and go to no other host: neither after a redirect nor by a link.
+
+    With `concurrency`, for `OffsetPaging` and `PagePaging`, so many requests are on their way at once; pages come in
+    order, and at most so many are held.
+
+    Cursors: see the paging.
+
+    Args:
+        url: The URL of the list, http or https; a query in it counts as `params`.
+        paging: One of `OffsetPaging, PagePaging, TokenPaging, LinkPaging, KeysetPaging`.
+        records: The dotted path of the list of records in the body: `"data.items"`; empty: the body is the list.
+        auth: An auth object of httpx2, or a tuple (user, password). It must pickle if the connector shall, and bear
+            several threads if `concurrency` is more than 1.
+        headers: Sent with every request.
+        params: Query parameters of every request: text, numbers, bools, or lists of them.
+        concurrency: Most requests on their way at once, from 1.
+        total: The dotted path of the number of all records in the body, for progress; empty: unknown.
+        timeout: Most seconds to connect, and of silence; a whole answer may take ten times as long.
+        max_response_bytes: Most bytes of a body, decompressed; one that is nested more than 64 deep is refused too.
+
+    Raises:
+        ConfigurationError: If an argument, or a combination of them, cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        paging: Paging,
+        records: str = "",
+        auth: "httpx2.Auth | tuple[str, str] | None" = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        concurrency: int = 1,
+        total: str = "",
+        timeout: float = 30.0,
+        max_response_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        self._address, query, user = parse_url(url)
+        if user is not None and auth is not None:
+            msg = "the url holds a user, and auth is given too; give the credentials once"
+            raise ConfigurationError(msg)
+        self._auth = as_auth(user if auth is None else auth)
+        self._headers = as_headers(headers)
+        self._params = (*query, *as_pairs(params))
+        self._limits = Limits(timeout=timeout, max_response_bytes=max_response_bytes)
+        self._paging = _checked_paging(paging, concurrency)
+        self._records = _checked_path("records", records)
+        self._total = _checked_path("total", total)
+        self._concurrency = concurrency
+        twice = sorted({name for name, _ in self._params} & set(paging.parameters()))
+        if twice:
+            msg = f"the paging sets {', '.join(map(repr, twice))} itself; leave it out of url and params"
+            raise ConfigurationError(msg)
+
+    @property
+    @override
+    def fingerprint(self) -> Mapping[str, str]:
+        """Its parts: the URL without user and query, a digest of the parameters, records and paging.
+
+        Parameters that are credentials by their name (`api_key`, `token`) are left out, so that they can be replaced.
+        """
+        params = query_of(sorted(pair for pair in self._params if not is_credential(pair[0])))
+        return {
+            "url": self._address.origin + self._address.path,
+            # One of them may be a credential by a name that does not tell.
+            "params": hashlib.sha256(params.encode()).hexdigest(),
+            "records": self._records,
+            **self._paging.identity(),
+        }
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Give whom to trust over https, and a client certificate if one is needed: override it for your own."""
+        return default_ssl_context()
+
+    @override
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Any]]:
+        place = self._paging.start(cursor)
+        if place is None:
+            return
+        with self._connected() as link:
+            reading = Reading(self._paging, lambda place: self._fetch(link, place, batch_size), batch_size, link.abort)
+            yield from reading.pages(place, self._concurrency)
+
+    @override
+    def count(self) -> int | None:
+        """Give the number that stands at `total` in the body of the first page.
+
+        Raises:
+            HTTPResponseError: If there is none.
+        """
+        if not self._total:
+            return None
+        with self._connected() as link:
+            answer = self._fetch(link, self._paging.start(None), 1)
+        found = None if answer is None else look_up(answer.document, self._total)
+        if type(found) is not int:
+            msg = (
+                f"the answer of {self._address} has no whole number at {self._total!r}; correct total, or leave it out"
+            )
+            raise HTTPResponseError(msg)
+        return found
+
+    def _connected(self) -> Link:
+        return Link(self._limits, self._concurrency, self.ssl_context)
+
+    def _fetch(self, link: Link, place: Any, batch_size: int) -> Answer | None:
+        ask = self._paging.ask(place, batch_size)
+        if ask.link is None:
+            url = self._address.url(query_of((*self._params, *ask.query)))
+        else:
+            path, query = filled_in(ask.link, self._params)
+            url = self._address.url(query, path)
+        response = link.send(new_request(url, self._headers), self._auth)
+        if response.status_code in self._paging.past_end and place != self._paging.start(None):
+            return None
+        gone = _REFUSED if self._paging.may_be_gone(place) else _GONE
+        check_status(response.status_code, response.headers, str(self._address), gone)
+        return self._answer(url, response)
+
+    def _answer(self, url: str, response: "httpx2.Response") -> Answer:
+        if response.status_code == HTTPStatus.NO_CONTENT:
+            return Answer(records=[], document=None, link=str)
+        document = response.json()
+        records = look_up(document, self._records)
+        if not isinstance(records, list):
+            found = "nothing" if records is MISSING else f"a {type(records).__name__}"
+            where = f"at {self._records!r}" if self._records else "as its body"
+            msg = f"{self._address} answered {found} {where}, not a list; correct records, the dotted path of the list"
+            raise HTTPResponseError(msg, response.status_code)
+        next_link = response.links.get("next", {}).get("url")
+        return Answer(
+            records=records, document=document, link=lambda link: self._linked(url, link), next_link=next_link
+        )
+
+    def _linked(self, url: str, link: str) -> str:
+        found = self._address.linked(url, link)
+        if found is None:
+            msg = (
+                f"{self._address} names a next page on another host, where no credentials are sent; if the API really "
+                "moves, give the URL that it means"
+            )
+            raise HTTPResponseError(msg)
+        return taken_out(found, self._params)
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._address)!r}, paging={self._paging!r}, records={self._records!r})"
+
+
+class RequestConnector(TokenConnector[RecordT]):
+    """Reads an API in a way of its own: override `request` and `parse`.
+
+        class Orders(RequestConnector[dict[str, Any]]):
+            auth = ("etl", os.environ["API_PASSWORD"])
+
+            def request(self, cursor, limit):
+                query = {"query": ORDERS, "variables": {"first": limit, "after": cursor}}
+                return httpx2.Request("POST", "https://api.example.com/graphql", json=query)
+
+            def parse(self, response):
+                orders = response.json()["data"]["orders"]
+                return orders["nodes"], orders["pageInfo"]["endCursor"] if orders["pageInfo"]["hasNextPage"] else None
+
+    Requests are sent, tried again and limited as those of `HTTPConnector` are. What `parse` names as the next cursor
+    becomes part of the stored one: no credential belongs there.
+
+    The cursor is that of `TokenConnector`, with the cursor of the API as its token: `["token", "abc"]`.
+
+    Attributes:
+        auth: An auth object of httpx2, or a tuple (user, password).
+        headers: Sent with every request, unless it has its own of that name.
+        timeout: Most seconds to connect, and of silence; a whole answer may take ten times as long.
+        max_response_bytes: Most bytes of a body, decompressed.
+        gone: Statuses with which the API refuses a cursor that it no longer knows.
+    """
+
+    auth: "httpx2.Auth | tuple[str, str] | None" = None
+    headers: Mapping[str, str] = {}
+    timeout: float = 30.0
+    max_response_bytes: int = 64 * 1024 * 1024
+    gone: Sequence[int] = _GONE
+
+    _link: Link | None = None
+
+    @abstractmethod
+    def request(self, cursor: Any, limit: int) -> "httpx2.Request":
+        """Give the request for a page.
+
+        Args:
+            cursor: What `parse` gave for this page, or None for the first one.
+            limit: How many records to ask for, at least 1; an API that chooses its page size itself may ignore it.
+        """
+
+    @abstractmethod
+    def parse(self, response: "httpx2.Response") -> tuple[Sequence[RecordT], Any]:
+        """Give the records of an answer, possibly none, and the cursor of the next page; None is the end.
+
+        `response.json()` asks for another try if the body is no JSON, and refuses one that is nested too deep.
+        """
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Give whom to trust over https, and a client certificate if one is needed: override it for your own."""
+        return default_ssl_context()
+
+    @override
+    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[RecordT]]:
+        with self._connected() as link:
+            connected = copy.copy(self)
+            connected._link = link  # noqa: SLF001 - our own
+            yield from super(RequestConnector, connected).read(cursor, batch_size)
+
+    @override
+    def fetch(self, token: Any, limit: int) -> tuple[Sequence[RecordT], Any]:
+        if self._link is None:
+            with self._connected() as link:
+                return self._asked(link, token, limit)
+        return self._asked(self._link, token, limit)
+
+    def _connected(self) -> Link:
+        limits = Limits(timeout=self.timeout, max_response_bytes=self.max_response_bytes)
+        return Link(limits, 1, self.ssl_context)
+
+    def _asked(self, link: Link, token: Any, limit: int) -> tuple[Sequence[RecordT], Any]:
+        request = self.request(token, limit)
+        for name, value in as_headers(self.headers).items():
+            request.headers.setdefault(name, value)
+        shown = str(parse_url(str(request.url))[0])
+        response = link.send(request, as_auth(self.auth))
+        try:
+            check_status(response.status_code, response.headers, shown, self.gone)
+        except PlaceGoneError as gone:
+            raise gone_error(gone.status) from None
+        return self.parse(response)
+
+
+def _checked_path(name: str, path: Any) -> str:
+    if not isinstance(path, str):
+        msg = f"{name}={path!r} is not possible; give a dotted path, such as 'data.items'"
+        raise ConfigurationError(msg)
+    return path
+
+
+def _checked_paging(paging: Any, concurrency: Any) -> Paging:
+    kinds = (OffsetPaging, PagePaging, TokenPaging, LinkPaging, KeysetPaging)
+    if not isinstance(paging, kinds):
+        names = ", ".join(kind.__name__ for kind in kinds)
+        msg = f"paging is a {type(paging).__name__}; give one of {names}, or subclass RequestConnector"
+        raise ConfigurationError(msg)
+    if type(concurrency) is not int or concurrency < 1:
+        msg = f"concurrency={concurrency!r} is not possible; give a whole number of at least 1"
+        raise ConfigurationError(msg)
+    if concurrency > 1 and not paging.counts:
+        msg = (
+            f"concurrency={concurrency} is not possible with {type(paging).__name__}, whose every page says where the "
+            "next one begins; leave it out, or page by OffsetPaging or PagePaging if the API can"
+        )
+        raise ConfigurationError(msg)
+    return paging
