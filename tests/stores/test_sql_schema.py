@@ -112,12 +112,13 @@ def test_looking_leaves_a_database_as_it_is(tmp_path: Path) -> None:
 
 
 def test_two_prefixes_are_two_stores(database_url: str, engine: Engine) -> None:
-    with SQLJobStore(database_url, table_prefix="one_") as one, SQLJobStore(database_url, table_prefix="two_") as two:
+    """Names with capitals, or that begin with a digit, must be quoted."""
+    with SQLJobStore(database_url, table_prefix="1One_") as one, SQLJobStore(database_url, table_prefix="two_") as two:
         one.acquire("job", owner="one", ttl=60.0)
         assert two.load("job") is None
         two.acquire("job", owner="two", ttl=60.0)
     assert names(engine) == {
-        table.replace("resumable_sync_", prefix) for prefix in ("one_", "two_") for table in TABLES
+        table.replace("resumable_sync_", prefix) for prefix in ("1One_", "two_") for table in TABLES
     }
 
 

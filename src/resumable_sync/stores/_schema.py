@@ -252,21 +252,24 @@ def ddl(names: Tables, dialect: Dialect) -> list[str]:
     statements = [str(element.compile(dialect=dialect)).strip() for element in elements]
     if is_mysql(dialect):
         # CREATE INDEX IF NOT EXISTS is MariaDB's alone; inside CREATE TABLE both know it.
-        statements[1] = _with_index(statements[1], names.dead_letters)
+        statements[1] = _with_index(statements[1], names.dead_letters, dialect)
     return statements + [_insert_meta(names, dialect, *row) for row in _META.items()]
 
 
 _META = {"newest_deleted_token": 0, "schema_version": SCHEMA_VERSION}
 
 
-def _with_index(statement: str, table: Table) -> str:
+def _with_index(statement: str, table: Table, dialect: Dialect) -> str:
     (index,) = table.indexes
+    name = dialect.identifier_preparer.format_index(index)
     primary_key = statement.index("PRIMARY KEY (")
-    return f"{statement[:primary_key]}INDEX {index.name} (job_id, id), \n\t{statement[primary_key:]}"
+    return f"{statement[:primary_key]}INDEX {name} (job_id, id), \n\t{statement[primary_key:]}"
 
 
 def _insert_meta(names: Tables, dialect: Dialect, name: str, value: int) -> str:
-    insert = f"INTO {names.meta.name} (name, value) VALUES ('{name}', {value})"
+    # A prefix that begins with a digit, or on PostgreSQL one with capitals, makes a name that must be quoted.
+    table = dialect.identifier_preparer.format_table(names.meta)
+    insert = f"INTO {table} (name, value) VALUES ('{name}', {value})"
     return f"INSERT IGNORE {insert}" if is_mysql(dialect) else f"INSERT {insert} ON CONFLICT DO NOTHING"
 
 
@@ -332,7 +335,8 @@ def _add_what_is_missing(connection: Connection, names: Tables) -> None:
     for name in JOB_COLUMN_SINCE:
         if name not in there:
             definition = compiler.get_column_specification(names.jobs.c[name])
-            connection.exec_driver_sql(f"ALTER TABLE {names.jobs.name} ADD COLUMN {definition}")
+            table = dialect.identifier_preparer.format_table(names.jobs)
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {definition}")
     for statement in ddl(names, dialect):
         connection.exec_driver_sql(statement)
 
