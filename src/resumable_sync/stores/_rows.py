@@ -156,7 +156,7 @@ def letter_from_row(row: RowMapping) -> DeadLetter:
         id=row["id"],
         job_id=job_id,
         run=_count(job_id, "run", row["run"]),
-        record=decode_value(row["record"], job_id=job_id, field="record"),
+        record=decode_value(row["record"], job_id=job_id),
         columns=_columns(job_id, row["columns"]),
         error=_text(job_id, "error", row["error"]) or "",
         cursor=_cursor(job_id, row["cursor"]),
