@@ -75,16 +75,14 @@ class _Openings:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._began = 0.0
+        self._began = clock()
         self._count = 0
         self._spent = 0.0  # by what was opened anew, before the last time
         self._first: tuple[float, int] | None = None  # seconds and records of the first page since then
         self._per_record: float | None = None  # of a later one
 
     def opened(self) -> None:
-        if self._count == 0:
-            self._began = self._clock()
-        elif self._count > 1:
+        if self._count > 1:
             self._spent += self._cost
         self._count += 1
         self._first = self._per_record = None

@@ -44,8 +44,6 @@ ENGINE = tuple(
         "tries",
     )
 )
-SQL_STORE = ("tests/stores/test_conformance.py::TestSQLJobStore", "tests/stores/test_sql_damage.py")
-STORES = (*SQL_STORE, *(f"tests/stores/test_sql_{name}.py" for name in ("lifecycle", "schema", "transactions")))
 
 MODULES: dict[str, tuple[str, ...]] = {
     "_restart": ("tests/test_restart.py",),
@@ -53,7 +51,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "_checkpoint": ENGINE,
     "_acquire": ("tests/engine/test_acquire.py",),
     "_start": ("tests/engine/test_start.py",),
-    "_attempt": ENGINE,
+    "_attempt": ("tests/engine/test_attempt.py", "tests/engine/test_full_sync.py"),
     "_deliver": ("tests/engine/test_bisection.py",),
     "_dead_letters": ("tests/engine/test_bisection.py",),
     "_pages": ("tests/engine/test_reading.py",),
@@ -61,7 +59,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "stores/_leases": ("tests/stores/test_conformance.py::TestMemoryJobStore", "tests/stores/test_lease_book.py"),
     "stores/_statements": ("tests/stores/test_sql_statements.py",),
     "stores/_rows": ("tests/stores/test_rows.py",),
-    "stores/sql": STORES,
+    "stores/sql": ("tests/stores/test_sql_store.py",),
 }
 """The modules, and the tests that must notice a change in each; those that are not there are passed over."""
 
