@@ -70,6 +70,7 @@ MODULES = {
     "_verify": "engine",
     # It finds the adapters by name, and imports none.
     "registry": "engine",
+    "__main__": "cli",
 }
 
 # The modules of a folder may use what stands beside them with an underscore, and nothing of another folder.

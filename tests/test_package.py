@@ -48,3 +48,18 @@ def test_the_wheel_is_typed() -> None:
 def test_the_version_is_that_of_the_project() -> None:
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     assert distribution().version == project["version"]
+
+
+def test_the_command_says_which_extra_it_needs() -> None:
+    code = """if True:
+        import sys
+        sys.modules["click"], sys.stderr = None, sys.stdout
+        from resumable_sync.__main__ import main
+        print(main())
+    """
+    assert python(code) == "click is not installed; install it with: pip install 'resumable_sync[cli]'\n2\n"
+
+
+def test_the_command_is_installed() -> None:
+    scripts = {entry.name: entry.value for entry in distribution().entry_points if entry.group == "console_scripts"}
+    assert scripts == {"resumable-sync": "resumable_sync.__main__:main"}

@@ -1,0 +1,113 @@
+"""What several commands take: a sync file and jobs, a store, and how to print."""
+
+import functools
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from resumable_sync import ConfigurationError, JobStore, registry
+from resumable_sync._default_store import default_store
+from resumable_sync.cli._config import build_store, literal_secrets
+from resumable_sync.cli._output import Output
+from resumable_sync.cli._toml import read_document
+
+__all__ = ["DEFAULT_FILE", "file_and_jobs", "job_of_store", "json_and_verbose", "quoted", "store_of", "with_store"]
+
+DEFAULT_FILE = "sync.toml"
+
+Function = Callable[..., Any]
+
+
+def quoted(text: str) -> str:
+    """Give a text as a shell takes it."""
+    return shlex.quote(text)
+
+
+def json_and_verbose(function: Function) -> Function:
+    """Give a command `--json` and `--verbose`, and an `Output` made of them."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object on each line.")
+    @click.option("-v", "--verbose", is_flag=True, help="Show the library's log, and where errors come from.")
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, as_json: bool, verbose: bool, **options: Any) -> Any:
+        output = Output(as_json=as_json, verbose=verbose)
+        click.get_current_context().obj = output
+        return function(*arguments, output=output, **options)
+
+    return wrapped
+
+
+def file_and_jobs(function: Function) -> Function:
+    """Give a command the arguments FILE and JOB."""
+    for argument in (
+        click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=_jobs_of_file),
+        click.argument("file", default=DEFAULT_FILE, type=click.Path()),
+    ):
+        function = argument(function)
+    return function
+
+
+def with_store(function: Function) -> Function:
+    """Give a command the options that say where jobs are kept."""
+    for option in (
+        click.option(
+            "--store", "store_url", metavar="URL", help="The store's database; ${NAME} is taken from the environment."
+        ),
+        click.option(
+            "-c", "--config", type=click.Path(), help=f"The sync file whose store it is (default: {DEFAULT_FILE})."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def job_of_store(function: Function) -> Function:
+    """Give a command the argument JOB."""
+    return click.argument("job_id", metavar="JOB", shell_complete=_jobs_of_store)(function)
+
+
+@contextmanager
+def store_of(config: str | None, store_url: str | None, output: Output | None = None) -> Iterator[JobStore]:
+    """Open the store that was asked for: `--store`, else that of the sync file, else that of `run_full_sync`.
+
+    Yields:
+        The store, which is closed afterwards.
+
+    Raises:
+        ConfigurationError: If it cannot be made.
+    """
+    if config is not None and store_url is not None:
+        msg = "--store and --config both say where the store is; give one of them"
+        raise ConfigurationError(msg)
+    if store_url is not None:
+        data = {"type": "sql", "url": store_url}
+        if output is not None and next(literal_secrets(data), None) is not None:
+            output.warn(["--store holds a literal password, which other users of this host can see; write ${NAME}"])
+        store = registry.store(data, place=("--store",))
+    elif config is not None or Path(DEFAULT_FILE).exists():
+        store = build_store(config or DEFAULT_FILE, os.environ)
+    else:
+        store = default_store()
+    try:
+        yield store
+    finally:
+        close = getattr(store, "close", None)
+        if close is not None:
+            close()
+
+
+def _jobs_of_store(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    with store_of(context.params.get("config"), context.params.get("store_url")) as store:
+        return [CompletionItem(job.id) for job in store.jobs() if job.id.startswith(typed)]
+
+
+def _jobs_of_file(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    data = read_document(context.params.get("file") or DEFAULT_FILE).data
+    known = [data["job"]] if "job" in data else list(data.get("jobs", ()))
+    return [CompletionItem(job_id) for job_id in known if job_id.startswith(typed)]

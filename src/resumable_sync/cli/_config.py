@@ -1,0 +1,279 @@
+"""The sync file: jobs with their source, sink, store and options, checked as a whole before anything runs."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import attrs
+
+from resumable_sync import ConfigurationError, JobStore, MissingExtraError, Retry, Throttle, registry
+from resumable_sync._default_store import default_store
+from resumable_sync._options import SyncOptions, make_options
+from resumable_sync._plain import Place, at, misfit, suggestion
+from resumable_sync._validate import check_job_id
+from resumable_sync.cli._toml import Document, read_document
+
+__all__ = ["SyncFile", "SyncJob", "build_store", "literal_secrets", "read_sync_file"]
+
+T = TypeVar("T")
+
+OPTIONS = [name for name in SyncOptions.__annotations__ if name not in {"should_stop", "stop_on_signals", "observers"}]
+RETRY = ["max_tries", "wait_initial", "wait_max", "timeout"]
+VERIFY = {"key": str | list[Any], "columns": list[Any], "max_differences": int, "target": dict[str, Any]}
+NO_LIMIT = "none"
+"""How a file writes None, which TOML has not."""
+
+_SECRET_KEY = re.compile(
+    r"(?i)(?:pass(?:word|wd|phrase)|secret|authorization|(?:api|private|access)[_-]?(?:key|token))$"
+)
+_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^:/@?#]*:([^/?#]*)@")
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
+
+
+@attrs.frozen
+class SyncJob:
+    """One job of a file, built and ready.
+
+    Attributes:
+        id: The job.
+        connector: Its source.
+        sink: Where it goes.
+        options: Options of `run_full_sync`.
+        verify: Options of `verify_full_sync`.
+        target: What a verification compares with; None if the file does not say, and the sink does not either.
+    """
+
+    id: str
+    connector: Any
+    sink: Any
+    options: SyncOptions
+    verify: dict[str, Any]
+    target: Any
+
+
+@attrs.frozen
+class SyncFile:
+    """A sync file.
+
+    Attributes:
+        name: As it was named.
+        store: Where its jobs live.
+        jobs: The jobs by id, in the order of the file.
+        warnings: What should be mended, though it works.
+    """
+
+    name: str
+    store: JobStore
+    jobs: dict[str, SyncJob]
+    warnings: tuple[str, ...]
+
+
+def read_sync_file(path: str | Path, environ: Mapping[str, str]) -> SyncFile:
+    """Read a sync file and build everything in it; nothing is connected to.
+
+    Raises:
+        ConfigurationError: If anything in it cannot work; names every problem with file, line, key and remedy.
+    """
+    reader = _Reader(read_document(path), environ)
+    store = reader.store()
+    jobs = [reader.job(*found) for found in reader.jobs()]
+    if reader.problems:
+        raise ConfigurationError("\n".join(dict.fromkeys(reader.problems)))
+    warnings = [
+        reader.document.says(place, f"{at(place)} is a literal password; write ${{NAME}} and set it in the environment")
+        for place in literal_secrets(reader.document.data)
+    ]
+    return SyncFile(reader.document.name, store, {job.id: job for job in jobs if job is not None}, tuple(warnings))
+
+
+def build_store(path: str | Path, environ: Mapping[str, str]) -> JobStore:
+    """Build the store of a sync file, whatever its jobs are.
+
+    Raises:
+        ConfigurationError: If that cannot be done.
+    """
+    reader = _Reader(read_document(path), environ)
+    store: JobStore = reader.store()
+    if reader.problems:
+        raise ConfigurationError("\n".join(reader.problems))
+    return store
+
+
+def literal_secrets(data: Any, place: Place = ()) -> Iterator[Place]:
+    """Give the places of passwords that are written out.
+
+    Yields:
+        Keys and indexes that lead to one.
+    """
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            here = (*place, key)
+            if isinstance(value, str) and _is_literal(key, value):
+                yield here
+            else:
+                yield from literal_secrets(value, here)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from literal_secrets(value, (*place, index))
+
+
+def _is_literal(key: str, value: str) -> bool:
+    rest = _REFERENCE.sub("", value)
+    user = _USER.match(rest)
+    return bool((user and user[1]) or (_SECRET_KEY.search(key) and rest.strip()))
+
+
+class _Reader:
+    """Builds what a document describes, and goes on after a problem to find the others."""
+
+    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+        self.document = document
+        self.problems: list[str] = []
+        self._environ = environ
+        self._data = document.data
+
+    def store(self) -> Any:
+        """Build the store; without one in the file it is that of `run_full_sync`."""
+        if "store" in self._data:
+            return self._port(registry.store, self._data, ("store",))
+        return self._try((), default_store)
+
+    def jobs(self) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+        """Find the jobs.
+
+        Yields:
+            Id, table, and place of the table.
+        """
+        several = "jobs" in self._data
+        keys = ["jobs"] if several else ["job", "source", "sink", "verify"]
+        self._known(self._data, (), ["store", "options", *keys])
+        if not several:
+            job_id = self._data.get("job")
+            if not isinstance(job_id, str):
+                shown = "there is no job" if job_id is None else "job must be text"
+                self._problem(("job",), f"{shown}; name it with job = 'orders', or several as [jobs.orders]")
+            else:
+                yield job_id, self._data, ()
+            return
+        jobs = self._data["jobs"]
+        if not isinstance(jobs, Mapping) or not jobs:
+            self._problem(("jobs",), "jobs must be tables with the names of the jobs, such as [jobs.orders]")
+            return
+        for job_id, job in jobs.items():
+            place = ("jobs", job_id)
+            if self._is_table(job, place):
+                self._known(job, place, ["source", "sink", "options", "verify"])
+                yield job_id, job, place
+
+    def job(self, job_id: str, data: Mapping[str, Any], place: tuple[str, ...]) -> SyncJob | None:
+        """Build a job; None if that cannot be done."""
+        before = len(self.problems)
+        self._try(place or ("job",), partial(check_job_id, job_id))
+        connector = self._port(registry.connector, data, (*place, "source"))
+        sink = self._port(registry.sink, data, (*place, "sink"))
+        options = self._options(job_id, self._data.get("options", {}), ("options",))
+        if place:
+            options = SyncOptions(**options | self._options(job_id, data.get("options", {}), (*place, "options")))
+        verify, target = self._verify(data, (*place, "verify"))
+        if len(self.problems) > before:
+            return None
+        return SyncJob(job_id, connector, sink, options, verify, target)
+
+    def _port(self, build: Any, data: Mapping[str, Any], place: tuple[str, ...]) -> Any:
+        key = place[-1]
+        if key not in data:
+            self._problem(place, f"there is no [{at(place)}]; say with a type and its keys where records {_WHERE[key]}")
+            return None
+        return self._try(place, partial(build, data[key], place=place, environ=self._environ))
+
+    def _options(self, job_id: str, data: Any, place: Place) -> SyncOptions:
+        options: dict[str, Any] = {}
+        if not self._is_table(data, place):
+            return SyncOptions()
+        self._known(data, place, OPTIONS)
+        for name in (name for name in data if name in OPTIONS):
+            here = (*place, name)
+            checked = self._try(here, partial(self._option, job_id, name, data[name], here))
+            options |= checked or {}
+        return cast("SyncOptions", options)
+
+    def _option(self, job_id: str, name: str, value: Any, place: Place) -> dict[str, Any]:
+        """Give an option as `run_full_sync` takes it.
+
+        Raises:
+            ConfigurationError: If its value is not possible.
+        """
+        if value == NO_LIMIT and "None" in str(SyncOptions.__annotations__[name]):
+            value = None
+        elif name == "throttle" and isinstance(value, int | float):
+            value = Throttle(value)
+        elif name == "retry" and isinstance(value, Mapping):
+            self._known(value, place, RETRY)
+            known: dict[str, Any] = {key: value[key] for key in RETRY if key in value}
+            settings: Any = {key: None if item == NO_LIMIT else item for key, item in known.items()}
+            value = Retry(**settings)
+        option: Any = {name: value}
+        try:
+            make_options(job_id, option)
+        except ConfigurationError as error:
+            msg = str(error).removeprefix(f"job {job_id!r}: ")
+            raise ConfigurationError(msg) from None
+        return dict(option)
+
+    def _verify(self, data: Mapping[str, Any], place: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
+        given = data.get("verify", {})
+        if not self._is_table(given, place):
+            return {}, None
+        self._known(given, place, list(VERIFY))
+        for key, hint in VERIFY.items():
+            problem = misfit(given[key], hint) if key in given else None
+            if problem is not None:
+                self._problem((*place, key), f"{at((*place, key))} {problem}")
+        described = given.get("target") or self._described_target(data.get("sink"))
+        target = None
+        if isinstance(described, Mapping):
+            here = (*place, "target") if "target" in given else (*place[:-1], "sink")
+            target = self._try(here, partial(registry.connector, described, place=here, environ=self._environ))
+        return {key: value for key, value in given.items() if key != "target"}, target
+
+    def _described_target(self, sink: Any) -> dict[str, Any] | None:
+        """Describe the connector that reads what a SQL sink writes."""
+        if not isinstance(sink, Mapping) or sink.get("type") != "sql" or not isinstance(sink.get("table"), str):
+            return None
+        store = self._data.get("store", {"type": "sql"})
+        if "url" not in sink and (not isinstance(store, Mapping) or store.get("type") != "sql"):
+            return None
+        own = "${RESUMABLE_SYNC_STORE}" if self._environ.get("RESUMABLE_SYNC_STORE") else "sqlite:///resumable_sync.db"
+        table = f"{sink['schema']}.{sink['table']}" if "schema" in sink else sink["table"]
+        described = {"type": "sql", "url": sink.get("url") or store.get("url") or own, "table": table}
+        return described | ({"key": sink["key"]} if "key" in sink else {})
+
+    def _is_table(self, data: Any, place: Place) -> bool:
+        if isinstance(data, Mapping):
+            return True
+        self._problem(place, f"{at(place)} must be a table, such as [{at(place)}] with keys below it")
+        return False
+
+    def _known(self, data: Mapping[str, Any], place: Place, known: list[str]) -> None:
+        for key in data:
+            if key not in known:
+                here = (*place, key)
+                meant = suggestion(key, known)
+                self._problem(here, f"{at(here)} is no key{meant}; here can stand: {', '.join(known)}")
+
+    def _try(self, place: Place, work: Callable[[], T]) -> T | None:
+        """Do something, and keep the problem it meets."""
+        try:
+            return work()
+        except (ConfigurationError, MissingExtraError) as error:
+            named: Place = getattr(error, "place", ())
+            self._problem(named or place, str(error) if named or not place else f"{at(place)}: {error}")
+            return None
+
+    def _problem(self, place: Place, text: str) -> None:
+        self.problems.append(self.document.says(place, text))
+
+
+_WHERE = {"source": "come from", "sink": "go"}
