@@ -22,6 +22,7 @@ from resumable_sync._errors import (
     TransientError,
 )
 from resumable_sync._events import BatchCommitted, Event, RecordRefused, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._formats import CopyText, Format, FormattingConnector, FormattingSink
 from resumable_sync._model import (
     AttemptRecord,
     Batch,
@@ -78,6 +79,7 @@ __all__ = [
     "ColumnKind",
     "ConfigurationError",
     "Connector",
+    "CopyText",
     "CrashLoopError",
     "Cursor",
     "CursorError",
@@ -87,6 +89,9 @@ __all__ = [
     "DescribingConnector",
     "Difference",
     "Event",
+    "Format",
+    "FormattingConnector",
+    "FormattingSink",
     "FullSync",
     "Guarantee",
     "Job",

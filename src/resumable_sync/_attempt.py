@@ -21,7 +21,7 @@ from resumable_sync._report import annotate, log_decision, log_end, plan_of, res
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
 from resumable_sync._sizer import BatchSizer, first_size
-from resumable_sync._start import begin_sink, drop_old_letters, locate, pinned, starting_job
+from resumable_sync._start import begin_sink, drop_old_letters, in_best_format, locate, pinned, starting_job
 from resumable_sync._throttle import Throttle
 
 if TYPE_CHECKING:
@@ -104,9 +104,10 @@ class Attempt(Generic[RecordT]):
         if pieces.sink is not None:
             begin_sink(pieces, pieces.sink, checkpoints, self._keeper)
             self._delivery = Delivery(pieces, pieces.sink, checkpoints)
+            self._pieces = pieces = in_best_format(pieces, checkpoints.job)
         self._pages = self._open_pages(pieces)
         if pieces.observers:
-            plan = plan_of(self._stored, self._decision, pieces.guarantee)
+            plan = plan_of(self._stored, self._decision, pieces.guarantee, pieces.format)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))
 
     def _placed(self) -> Pieces:

@@ -3,10 +3,11 @@
 All storage settings that matter stand here, with the reason beside each.
 """
 
+import contextlib
 import re
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ __all__ = [
     "URLOrParts",
     "begin_write",
     "database_identity",
+    "driver_cursor",
     "is_mysql",
     "make_engine",
     "parse_url",
@@ -255,6 +257,27 @@ def wrap_error(error: Exception, connection: Connection, *, lost: bool = False) 
     )
     assert isinstance(wrapped, DBAPIError)  # noqa: S101 - for the type checker
     return wrapped
+
+
+@contextlib.contextmanager
+def driver_cursor(connection: Connection) -> Iterator[Any]:
+    """Give a cursor of the driver's own, with its errors in the form SQLAlchemy gives them.
+
+    Yields:
+        The cursor.
+    """
+    driver_connection: Any = connection.connection.driver_connection
+    error_class = connection.dialect.loaded_dbapi.Error
+    try:
+        with driver_connection.cursor() as cursor:
+            yield cursor
+    except error_class as error:
+        broken = bool(driver_connection.closed)
+        wrapped = wrap_error(error, connection, lost=broken)
+        if broken:
+            # As SQLAlchemy does with its own statements: the next transaction gets a new connection.
+            connection.invalidate(error)
+        raise wrapped from error
 
 
 def sqlite_path(url: URL) -> Path | None:

@@ -54,6 +54,7 @@ def run_full_sync(
     stop_on_signals: bool = False,
     throttle: Throttle | Callable[[], float] | None = None,
     observers: Sequence[Observer] = (),
+    fast_path: bool = True,
 ) -> SyncResult:
     """Copy everything a connector reads into a sink; called again after any death, go on exactly where it stopped.
 
@@ -92,6 +93,9 @@ def run_full_sync(
         throttle: Slows the sync down: a `Throttle(records_per_second)`, or a function that gives the seconds to wait
             before the next batch.
         observers: Functions that are called with every event.
+        fast_path: Whether records may go from connector to sink in a form that both know, such as COPY's text between
+            two databases of PostgreSQL, instead of as Python values (default True). `Plan.format` and
+            `SyncResult.format` say which. Not with `on_refused="dead_letter"`, which takes batches apart.
 
     Returns:
         What was done; `status` is `completed`, `incomplete` or `interrupted`, or that of a job passed over.
@@ -125,6 +129,7 @@ def run_full_sync(
         stop_on_signals=stop_on_signals,
         throttle=throttle,
         observers=observers,
+        fast_path=fast_path,
     )
     with _Run(job_id, connector, sink, store, options) as sync:
         for batch in sync:

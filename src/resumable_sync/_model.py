@@ -328,6 +328,8 @@ class Plan:
         total_records: What the run counted at its start, if it did.
         guarantee: What holds for the target.
         job: The job as stored; None if there is none.
+        format: The form in which records may go from connector to sink, if the target suits it, such as
+            `"postgresql-copy-text"`; `"records"`: as Python values.
     """
 
     action: Action
@@ -337,6 +339,7 @@ class Plan:
     total_records: int | None
     guarantee: Guarantee
     job: Job | None
+    format: str = "records"
 
 
 @attrs.frozen(kw_only=True)
@@ -352,6 +355,7 @@ class SyncResult:
         seconds: How long the call took.
         reason: Why it was interrupted, skipped or held; else None.
         guarantee: What holds for the target.
+        format: The form in which records went from connector to sink, as in `Plan`.
     """
 
     job: Job
@@ -362,6 +366,7 @@ class SyncResult:
     seconds: float
     reason: str | None
     guarantee: Guarantee
+    format: str = "records"
 
 
 def utc_now() -> datetime:

@@ -44,6 +44,7 @@ class SyncOptions(TypedDict, total=False):
     stop_on_signals: bool
     throttle: Throttle | Callable[[], float] | None
     observers: Sequence[Observer]
+    fast_path: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +69,7 @@ class Options:
     stop_on_signals: bool = False
     throttle: Throttle | Callable[[], float] | None = None
     observers: tuple[Observer, ...] = ()
+    fast_path: bool = True
 
 
 def make_options(job_id: str, given: SyncOptions) -> Options:
@@ -174,4 +176,5 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "stop_on_signals": _flag,
     "throttle": _throttle,
     "observers": _observers,
+    "fast_path": _flag,
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from resumable_sync._formats import RECORDS
 from resumable_sync._model import Guarantee
 from resumable_sync._observers import Observers
 from resumable_sync._options import Options
@@ -36,6 +37,7 @@ class Pieces:
         reading: The same for the reader's thread, which must not ask `should_stop`.
         patient: Tries again, stop or no stop: what the sink has accepted must be saved.
         started: When the call began, by the monotonic clock.
+        format: Name of the format in which the connector gives records.
     """
 
     job_id: str
@@ -51,6 +53,7 @@ class Pieces:
     reading: Retrier
     patient: Retrier
     started: float
+    format: str = RECORDS
 
 
 def put_together(

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from resumable_sync._errors import CursorError, JobHeldError, LeaseLostError
+from resumable_sync._formats import RECORDS
 from resumable_sync._model import Action, Batch, Guarantee, Job, Plan, SyncResult
 from resumable_sync._pieces import Pieces
 from resumable_sync._restart import Decision
@@ -17,7 +18,7 @@ NOTE = "job "
 """How the library's notes on other people's errors begin."""
 
 
-def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee) -> Plan:
+def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee, format_: str = RECORDS) -> Plan:
     """Give a decision in the form that callers see."""
     return Plan(
         action=decision.action,
@@ -27,6 +28,7 @@ def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee) -> Plan:
         total_records=None if job is None or decision.fresh_run else job.total_records,
         guarantee=guarantee,
         job=job,
+        format=format_,
     )
 
 
@@ -71,17 +73,19 @@ def result_of(
         seconds=time.monotonic() - pieces.started,
         reason=reason,
         guarantee=pieces.guarantee,
+        format=pieces.format,
     )
 
 
 def log_end(result: SyncResult) -> None:
     """Log in one line how an attempt ended."""
     logger.info(
-        "job %r: %s after %d records in %.1f s%s",
+        "job %r: %s after %d records in %.1f s%s%s",
         result.job.id,
         result.status,
         result.records,
         result.seconds,
+        "" if result.format == RECORDS else f", as {result.format}",
         f" ({result.reason})" if result.reason else "",
     )
 

@@ -2,13 +2,14 @@
 
 from resumable_sync._acquire import acquire, give_back, look
 from resumable_sync._attempt import Attempt
+from resumable_sync._formats import RECORDS
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Job, Lease, Plan, SyncResult
 from resumable_sync._pieces import Pieces
 from resumable_sync._report import annotate, log_decision, plan_of, result_of
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
-from resumable_sync._start import locate, pinned, rules_of
+from resumable_sync._start import locate, offered_formats, pinned, rules_of
 
 __all__ = ["open_attempt", "plan"]
 
@@ -19,7 +20,9 @@ def plan(pieces: Pieces) -> Plan:
         rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
         job, decision = look(pieces.store, pieces.job_id, rules, pieces.retrier)
         connector = pinned(pieces.connector, decision, pieces.retrier)
-        return plan_of(job, locate(pieces.job_id, connector, decision, pieces.retrier), pieces.guarantee)
+        decision = locate(pieces.job_id, connector, decision, pieces.retrier)
+        offered = pieces.retrier.call("formats", offered_formats, pieces)
+        return plan_of(job, decision, pieces.guarantee, offered[0].name if offered else RECORDS)
     except StopRequested as stopped:
         raise (stopped.__cause__ or stopped) from None
     except Exception as error:

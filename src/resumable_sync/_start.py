@@ -1,5 +1,6 @@
 """The start of an attempt: what the arguments promise, and the job and sink it begins with."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import attrs
@@ -7,6 +8,7 @@ import attrs
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._errors import ConfigurationError, StoreError
 from resumable_sync._fingerprint import carried_on, changes, fingerprint_text
+from resumable_sync._formats import Format, FormattingConnector, FormattingSink
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import (
     Checkpoint,
@@ -35,7 +37,16 @@ from resumable_sync._restart import Decision, Rules, after_move
 from resumable_sync._retry import Retrier
 from resumable_sync._unpublished import refuse_unpublished
 
-__all__ = ["begin_sink", "drop_old_letters", "locate", "pinned", "rules_of", "starting_job"]
+__all__ = [
+    "begin_sink",
+    "drop_old_letters",
+    "in_best_format",
+    "locate",
+    "offered_formats",
+    "pinned",
+    "rules_of",
+    "starting_job",
+]
 
 
 def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:
@@ -169,6 +180,29 @@ def begin_sink(pieces: Pieces, sink: Sink, checkpoints: Checkpoints, keeper: Lea
         return checkpoints.job
 
     checkpoints.transact("begin", begin)
+
+
+def offered_formats(pieces: Pieces) -> Sequence[Format]:
+    """Give the formats in which connector and sink can deal with each other, if the target suits them."""
+    options = pieces.options
+    if not options.fast_path or options.on_refused == "dead_letter":
+        return ()  # a batch of which records are refused is taken apart
+    connector: object = pieces.connector
+    # What only hands on the attributes of another object wants to see the records itself.
+    own = hasattr(type(connector), "formats") and hasattr(type(pieces.sink), "takes")
+    return connector.formats() if own and isinstance(connector, FormattingConnector) else ()
+
+
+def in_best_format(pieces: Pieces, job: Job) -> Pieces:
+    """Have the connector give records in the best format that the sink takes; where there is none, Python values."""
+    for offered in pieces.retrier.call("formats", offered_formats, pieces):
+        sink: object = pieces.sink
+        connector: object = pieces.connector
+        assert isinstance(sink, FormattingSink)  # noqa: S101 - nothing is offered to others
+        assert isinstance(connector, FormattingConnector)  # noqa: S101
+        if sink.takes(offered, job):
+            return attrs.evolve(pieces, connector=connector.in_format(offered), format=offered.name)
+    return pieces
 
 
 def _begin_outside(pieces: Pieces, sink: Sink, checkpoints: Checkpoints, leased: Job) -> None:

@@ -14,7 +14,7 @@ from resumable_sync.connectors._source import Source
 from resumable_sync.connectors._statements import Fetched, compile_statement, is_mysql
 from resumable_sync.connectors._types import mysql_fields
 
-__all__ = ["column_types", "result_types"]
+__all__ = ["column_types", "postgres_type_names", "result_types"]
 
 _SAMPLE = 1_000
 
@@ -90,9 +90,14 @@ def result_types(connection: Connection, fetched: Fetched) -> list[Type]:
     return [_sampled(fetched.rows, place) for place in range(len(description))]
 
 
+def postgres_type_names(connection: Connection, oids: Sequence[int]) -> dict[int, str]:
+    """Give PostgreSQL's words for types, such as `"timestamp with time zone"`, by their OIDs."""
+    rows = connection.exec_driver_sql(_POSTGRES_FORMATS, (list(oids),)).all()
+    return {oid: str(name) for oid, name in rows}
+
+
 def _postgres_types(connection: Connection, description: Sequence[Any]) -> list[Type]:
-    rows = connection.exec_driver_sql(_POSTGRES_FORMATS, ([column.type_code for column in description],)).all()
-    names = {oid: str(name) for oid, name in rows}
+    names = postgres_type_names(connection, [column.type_code for column in description])
     return [_postgres_type(connection, column, names.get(column.type_code, "")) for column in description]
 
 

@@ -66,8 +66,7 @@ class KeysetPlan:
 
     def page(self, connection: Connection, after: Key | None, upper: Key, limit: int) -> Fetched:
         """Fetch the rows after `after` and up to `upper`, at most `limit`."""
-        statement = self.page_statement(first=after is None)
-        return statement.run(connection, {**self.values(after, upper), _LIMIT: limit})
+        return self.page_statement(first=after is None).run(connection, self.page_values(after, upper, limit))
 
     def page_statement(self, *, first: bool) -> Statement:
         """Give the statement of a page."""
@@ -77,12 +76,21 @@ class KeysetPlan:
         """Give the statement of all rows up to the bound."""
         return self._compiled("stream first" if first else "stream", lambda: self._page_select(first=first))
 
+    def page_values(self, after: Key | None, upper: Key, limit: int) -> dict[str, Any]:
+        """Give the parameters of `page_statement`."""
+        return {**self.values(after, upper), _LIMIT: limit}
+
     def values(self, after: Key | None, upper: Key) -> dict[str, Any]:
-        """Give the parameters of a page."""
+        """Give the parameters of `stream_statement`."""
         values = dict(zip(self._upper, upper, strict=True))
         if after is not None:
             values.update(zip(self._after, after, strict=True))
         return values
+
+    def no_rows(self, connection: Connection) -> Fetched:
+        """Select the columns, and no row."""
+        nothing = self._compiled("nothing", lambda: sa.select(*self.source.columns.values()).where(sa.false()))
+        return nothing.run(connection)
 
     def key_of_last(self, fetched: Fetched) -> Key:
         """Give the key of the last row of a page."""
@@ -90,7 +98,11 @@ class KeysetPlan:
 
     def anchor_of_last(self, fetched: Fetched) -> str:
         """Give the digest of the last row of a page."""
-        return row_digest(fetched.rows[-1], self._by_name)
+        return self.anchor_of(fetched.rows[-1])
+
+    def anchor_of(self, row: Sequence[Any]) -> str:
+        """Give the digest of a row."""
+        return row_digest(row, self._by_name)
 
     def anchor_at(self, connection: Connection, key: Key) -> str | None:
         """Give the digest of the row of a key, None if there is no such row."""

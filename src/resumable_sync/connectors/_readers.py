@@ -17,6 +17,9 @@ from resumable_sync.connectors._statements import Fetched, compile_statement, co
 __all__ = ["KeysetReader", "OffsetReader", "offset_pages"]
 
 Row = tuple[Any, ...]
+Fetch = Callable[[Connection, Key | None, Key, int], tuple[Sequence[Any], Key, str | None] | None]
+"""Fetches so many records after a key and up to another: records, the key and the digest of the last one; None: the
+end."""
 
 
 class KeysetReader:
@@ -34,6 +37,16 @@ class KeysetReader:
         self._streaming = streaming
         self._checked = False
         self._upper: Key | None = None
+
+    @property
+    def plan(self) -> KeysetPlan:
+        """How it reads."""
+        return self._plan
+
+    @property
+    def streaming(self) -> bool:
+        """Whether it sends one statement for all pages."""
+        return self._streaming
 
     @property
     def source(self) -> Source:
@@ -59,8 +72,8 @@ class KeysetReader:
         after, upper = self._plan.key_at(connection, offset - 1), self._plan.bound(connection)
         return None if after is None or upper is None else [after, upper]
 
-    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
-        """Yield the pages after a cursor."""
+    def read(self, cursor: Cursor | None, batch_size: int, fetch: Fetch | None = None) -> Iterator[Page[Any]]:
+        """Yield the pages after a cursor, of what `fetch` gives; by default rows."""
         after, upper, _ = (None, None, None) if cursor is None else self._interpret(cursor)
         with connect(self._engine) as connection:
             # A connector may be used for many runs: each begins with a check of its own.
@@ -72,7 +85,7 @@ class KeysetReader:
             if upper is None:
                 return
             if not self._streaming:
-                yield from self._pages(connection, after, upper, batch_size)
+                yield from self._pages(connection, after, upper, batch_size, fetch or self._fetch)
         if self._streaming:
             yield from self._stream(after, upper, batch_size)
 
@@ -86,15 +99,23 @@ class KeysetReader:
             return "is gone"
         return None if anchor == place[2] else "is not what it was"
 
-    def _pages(self, connection: Connection, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
-        while True:
-            fetched = self._plan.page(connection, after, upper, batch_size)
-            if not fetched.rows:
+    def _pages(
+        self, connection: Connection, after: Key | None, upper: Key, batch_size: int, fetch: Fetch
+    ) -> Iterator[Page[Any]]:
+        while (fetched := fetch(connection, after, upper, batch_size)) is not None:
+            records, after, anchor = fetched
+            cursor: Cursor = [after, upper] if anchor is None else [after, upper, anchor]
+            yield Page(records, cursor, self._plan.columns)
+            if len(records) < batch_size or after == upper:
                 return
-            after = self._plan.key_of_last(fetched)
-            yield Page(fetched.rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
-            if len(fetched.rows) < batch_size or after == upper:
-                return
+
+    def _fetch(
+        self, connection: Connection, after: Key | None, upper: Key, limit: int
+    ) -> tuple[list[Row], Key, str] | None:
+        fetched = self._plan.page(connection, after, upper, limit)
+        if not fetched.rows:
+            return None
+        return fetched.rows, self._plan.key_of_last(fetched), self._plan.anchor_of_last(fetched)
 
     def _stream(self, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
         statement = self._plan.stream_statement(first=after is None)

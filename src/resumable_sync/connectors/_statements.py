@@ -15,7 +15,7 @@ from sqlalchemy.sql import ClauseElement
 from resumable_sync._database import scrub
 from resumable_sync._errors import ConfigurationError
 
-__all__ = ["Fetched", "Statement", "compile_statement", "connect", "is_mysql", "set_utc", "stream"]
+__all__ = ["Fetched", "Statement", "compile_statement", "connect", "is_mysql", "scrubbed", "set_utc", "stream"]
 
 Row = tuple[Any, ...]
 
@@ -49,7 +49,7 @@ class Statement:
 
     def run(self, connection: Connection, values: Mapping[str, Any] | None = None) -> Fetched:
         """Run the statement and fetch all its rows."""
-        with _scrubbed():
+        with scrubbed():
             # Left open: a closed cursor of psycopg forgets what it fetched. All rows are here, so it holds nothing.
             driver_cursor: Any = connection.exec_driver_sql(self.text, self.parameters(values)).cursor
             rows = list(driver_cursor.fetchall())
@@ -86,11 +86,11 @@ def connect(engine: Engine, *, autocommit: bool = True) -> Iterator[Connection]:
         ConfigurationError: If the database is a SQLite file that does not exist.
     """
     _check_file(engine)
-    with _scrubbed():
+    with scrubbed():
         connection = engine.connect()
     with connection:
         if autocommit:
-            with _scrubbed():
+            with scrubbed():
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         yield connection
 
@@ -136,10 +136,10 @@ def stream(connection: Connection, statement: Statement, values: Mapping[str, An
     cursor = _server_cursor(connection, driver)
     exhausted = False
     try:
-        with _scrubbed():
+        with scrubbed():
             cursor.execute(statement.text, parameters)
         while True:
-            with _scrubbed():
+            with scrubbed():
                 rows = list(cursor.fetchmany(size))
             if not rows:
                 exhausted = True
@@ -177,7 +177,12 @@ def _server_cursor(connection: Connection, driver: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _scrubbed() -> Iterator[None]:
+def scrubbed() -> Iterator[None]:
+    """Take record values out of the errors of a block.
+
+    Yields:
+        None.
+    """
     try:
         yield
     except Exception as error:

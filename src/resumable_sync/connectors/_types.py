@@ -86,6 +86,10 @@ class KeyCodec:
                 )
         return values
 
+    def parse(self, texts: Sequence[str]) -> list[Any]:
+        """Give the key whose values the server wrote as these texts (PostgreSQL)."""
+        return [text if raw else int(text) for text, raw in zip(texts, self.raw, strict=True)]
+
     def accepts(self, values: Any) -> bool:
         """Whether this can be a key that `last` gave."""
         return (

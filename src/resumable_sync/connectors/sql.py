@@ -13,10 +13,12 @@ from typing_extensions import override
 from resumable_sync._bases import OffsetConnector
 from resumable_sync._database import URLOrParts, database_identity, make_engine, parse_url, shown_url
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._formats import Format, FormattingConnector
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import AnchoredConnector, Column, Connector, IfMoved, PinnableConnector
 from resumable_sync._ranges import KeyRanges, RangeConnector
 from resumable_sync.connectors._columns import column_types
+from resumable_sync.connectors._copy_text import CopyTextPages, copy_text_format
 from resumable_sync.connectors._identity import listed_columns, params_digest, query_identity
 from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
 from resumable_sync.connectors._plan import KeysetPlan
@@ -57,7 +59,7 @@ class _Database:
         self.__init__(url)  # type: ignore[misc]
 
 
-class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeConnector):
+class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeConnector, FormattingConnector):
     """Reads a table or a query in pages, in the order of a unique key.
 
     Rows are plain tuples of what the driver gives, with the column names in `Page.columns`. Whatever happens between
@@ -89,6 +91,11 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
     Before the first page of a run the key's columns are looked up and their types checked; unless the schema proves it,
     so is that the key is unique and holds no NULL (`... WHERE key IS NULL LIMIT 1`,
     `... GROUP BY key HAVING count(*) > 1 LIMIT 1`).
+
+    Into a sink that takes it, such as `SQLSink` on PostgreSQL, rows go from PostgreSQL as the text that COPY writes,
+    without becoming Python values:
+
+        COPY (SELECT id, customer, total FROM orders WHERE id > 4711 AND ... LIMIT 1000) TO STDOUT
 
     Types that cannot be a key are refused: on MySQL and MariaDB FLOAT, ENUM, SET, TIME, YEAR, BIT, JSON and geometry,
     on PostgreSQL those without an exact text and order (json, interval, arrays, ranges, ...) and times that Python has
@@ -157,6 +164,7 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
         self._params = None if params is None else dict(params)
         self.if_moved = if_moved
         self._pinned: tuple[str, ...] | None = None
+        self._copies = False
         self._reset()
 
     def _reset(self) -> None:
@@ -186,7 +194,28 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
 
     @override
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
-        return self._opened().read(cursor, batch_size)
+        reader = self._opened()
+        if self._copies and isinstance(reader, KeysetReader):
+            return reader.read(cursor, batch_size, CopyTextPages(reader.plan).fetch)
+        return reader.read(cursor, batch_size)
+
+    @override
+    def formats(self) -> Sequence[Format]:
+        """Give the formats: COPY's text, from PostgreSQL by `paging="keyset"`."""
+        reader = self._opened()
+        # A subclass that changes the rows wants to see them.
+        if type(self).read is not SQLConnector.read or not isinstance(reader, KeysetReader) or reader.streaming:
+            return ()
+        with connect(self._database.engine) as connection:
+            copied = copy_text_format(connection, reader.plan)
+        return () if copied is None else (copied,)
+
+    @override
+    def in_format(self, _format: Format, /) -> "SQLConnector":
+        copying = copy.copy(self)
+        copying._copies = True  # noqa: SLF001 - our own
+        copying._reader = self._opened()  # noqa: SLF001 - whose bound `count` goes by
+        return copying
 
     @override
     def count(self) -> int:

@@ -1,26 +1,56 @@
 """Writing rows with PostgreSQL's COPY, through psycopg."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
-from resumable_sync._database import wrap_error
+from resumable_sync._database import driver_cursor
+from resumable_sync._formats import CopyText, Format
 from resumable_sync.sinks._statements import conflict_clause, insert_target
-from resumable_sync.sinks._target import Target, quote
+from resumable_sync.sinks._target import Target, TargetColumn, quote
 
-__all__ = ["Stage", "copies", "copy_statement", "run_copy"]
+__all__ = ["Stage", "copies", "copy_statement", "fits_copy_text", "reads_copy_text", "run_copy"]
 
-Rows = Iterable[tuple[Any, ...]]
+Rows = Iterable[tuple[Any, ...]] | CopyText
 
+_TEXTS = frozenset({"text", "character varying"})
+# Beside itself: what takes the text of a type, and makes the same of it as of the Python value.
+_WIDER = {
+    "smallint": frozenset({"integer", "bigint", "numeric"}),
+    "integer": frozenset({"bigint", "numeric"}),
+    "bigint": frozenset({"numeric"}),
+    "real": frozenset({"double precision"}),
+    "character": _TEXTS,
+    **dict.fromkeys(_TEXTS, _TEXTS),
+    "json": frozenset({"jsonb"}),
+    "jsonb": frozenset({"json"}),
+}
 _ORDINAL = "resumable_sync ordinal"
 
 
 def copies(connection: Connection) -> bool:
     """Whether the driver can COPY from Python values."""
     return connection.dialect.name == "postgresql" and connection.dialect.driver == "psycopg"
+
+
+def reads_copy_text(connection: Connection) -> bool:
+    """Whether a session takes COPY's text for what the source meant."""
+    if not copies(connection):
+        return False
+    info: Any = connection.connection.driver_connection.info  # type: ignore[union-attr]
+    return (info.parameter_status("client_encoding"), info.parameter_status("IntervalStyle")) == ("UTF8", "postgres")
+
+
+def fits_copy_text(format_: Format, columns: Sequence[TargetColumn]) -> bool:
+    """Whether COPY makes the same of a source's text as of its Python values, in these columns."""
+    types = (re.sub(r"\([^)]*\)", "", column.declared) for column in columns)
+    return all(
+        source != "" and (source == target or target in _WIDER.get(source, ()))
+        for source, target in zip(format_.types, types, strict=True)
+    )
 
 
 def copy_statement(connection: Connection, table: str, columns: Sequence[str]) -> str:
@@ -30,12 +60,15 @@ def copy_statement(connection: Connection, table: str, columns: Sequence[str]) -
 
 def run_copy(connection: Connection, statement: str, rows: Rows, mark: str) -> None:
     """Copy rows inside the connection's transaction; `mark` is a comment for the statement."""
-    with _cursor(connection) as cursor:
+    with driver_cursor(connection) as cursor:
         _copy(cursor, f"{mark} {statement}", rows)
 
 
 def _copy(cursor: Any, statement: str, rows: Rows) -> None:
     with cursor.copy(statement) as copy:
+        if isinstance(rows, CopyText):
+            copy.write(rows.data)
+            return
         write_row = copy.write_row
         for row in rows:
             write_row(row)
@@ -75,7 +108,7 @@ class Stage:
 
     def merge(self, connection: Connection, rows: Rows, mark: str) -> None:
         """Merge rows into the target; `mark` is a comment for the COPY."""
-        with _cursor(connection) as cursor:
+        with driver_cursor(connection) as cursor:
             # Two statements in one round trip; such a pair cannot be prepared.
             cursor.execute(f"{self._create}; {self._empty}", prepare=False)
             _copy(cursor, f"{mark} {self._copy}", rows)
@@ -86,24 +119,3 @@ def _definition(connection: Connection, target: Target, name: str) -> str:
     column = target.columns[name]
     collation = f" COLLATE {column.collation}" if column.collation else ""
     return f"{quote(connection, name)} {column.declared}{collation}"
-
-
-@contextmanager
-def _cursor(connection: Connection) -> Iterator[Any]:
-    """Give the driver's own cursor, with its errors in the form SQLAlchemy gives them.
-
-    Yields:
-        The cursor.
-    """
-    driver_connection: Any = connection.connection.driver_connection
-    error_class = connection.dialect.loaded_dbapi.Error
-    try:
-        with driver_connection.cursor() as cursor:
-            yield cursor
-    except error_class as error:
-        broken = bool(driver_connection.closed)
-        wrapped = wrap_error(error, connection, lost=broken)
-        if broken:
-            # As SQLAlchemy does with its own statements: the next transaction gets a new connection.
-            connection.invalidate(error)
-        raise wrapped from error

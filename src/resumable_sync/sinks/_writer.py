@@ -9,9 +9,10 @@ from sqlalchemy.exc import DBAPIError
 
 from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._formats import COPY_TEXT, CopyText, Format
 from resumable_sync._model import Batch
 from resumable_sync._protocols import Column
-from resumable_sync.sinks._copy import Stage, copies, copy_statement, run_copy
+from resumable_sync.sinks._copy import Stage, copies, copy_statement, fits_copy_text, run_copy
 from resumable_sync.sinks._kinds import decodes_json
 from resumable_sync.sinks._records import tabulate
 from resumable_sync.sinks._statements import insert_statement
@@ -21,7 +22,7 @@ from resumable_sync.sinks._zombies import Zombies
 
 __all__ = ["Writer", "check_key"]
 
-Rows = list[tuple[Any, ...]]
+Rows = list[tuple[Any, ...]] | CopyText
 Run = Callable[[Connection, Rows, str], None]
 """Writes rows; the text is the mark of a COPY."""
 
@@ -43,15 +44,25 @@ class Writer:
         key: Columns by which rows are replaced; none to add every row.
         source: The connector's columns, where they are known.
         zombies: Those who may hold locks on the target.
+        mysql: Whether the target is on MySQL or MariaDB.
+        reads_copy_text: Whether its session takes COPY's text for what the source meant.
 
     Raises:
         ConfigurationError: If the key or the source's columns do not fit the target.
     """
 
     def __init__(
-        self, target: Target, key: Sequence[str], source: Sequence[Column] | None, zombies: Zombies, *, mysql: bool
+        self,
+        target: Target,
+        key: Sequence[str],
+        source: Sequence[Column] | None,
+        zombies: Zombies,
+        *,
+        mysql: bool,
+        reads_copy_text: bool = False,
     ) -> None:
         self.target = target
+        self._reads_copy_text = reads_copy_text
         self._zombies = zombies
         self._key = tuple(key)
         self._source = source
@@ -68,19 +79,29 @@ class Writer:
             ConfigurationError: If its columns do not fit the target.
             ValueError: If a value cannot be kept.
         """
+        if isinstance(batch.records, CopyText):
+            return self._planned(connection, tuple(batch.columns or ())), batch.records
         columns, rows = tabulate(batch, self._names)
         if not rows:
             return None
-        plan = self._plans.get(columns)
-        if plan is None:
-            self._check(columns, mysql=is_mysql(connection.dialect))
-            plan = self._plans[columns] = self._plan(connection, columns)
+        plan = self._planned(connection, columns)
         rows = convert(rows, plan.rules)
         for place in plan.key_places:
             if any(row[place] is None for row in rows):
                 msg = f"key column {columns[place]!r} was given None, which no unique index finds again"
                 raise ValueError(msg)
         return plan, rows
+
+    def takes(self, format_: Format) -> bool:
+        """Whether batches may come in a format, and the same is written as with Python values."""
+        if format_.name != COPY_TEXT or not self._reads_copy_text or not (self._key or self.target.copyable):
+            return False
+        if not set(format_.columns) <= set(self.target.columns):
+            return False  # `write` says it
+        columns = [self.target.columns[name] for name in format_.columns]
+        # A key of NULL is refused, for which the values must be seen.
+        nullable = any(self.target.columns[name].nullable for name in self._key)
+        return not nullable and fits_copy_text(format_, columns)
 
     def write(self, connection: Connection, batch: Batch[Any]) -> None:
         """Write a batch inside the connection's transaction.
@@ -120,6 +141,13 @@ class Writer:
             for unique in target.unique:
                 if set(unique) != set(self._key) and set(unique) <= set(columns):
                     raise ConfigurationError(_ambiguous(target, ", ".join(unique)))
+
+    def _planned(self, connection: Connection, columns: tuple[str, ...]) -> _Plan:
+        plan = self._plans.get(columns)
+        if plan is None:
+            self._check(columns, mysql=is_mysql(connection.dialect))
+            plan = self._plans[columns] = self._plan(connection, columns)
+        return plan
 
     def _plan(self, connection: Connection, columns: tuple[str, ...]) -> _Plan:
         target, dialect = self.target, connection.dialect

@@ -11,10 +11,12 @@ from typing_extensions import override
 
 from resumable_sync._database import URLOrParts, is_mysql, parse_url, scrub, shown_url
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._formats import Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync.sinks._arguments import check_mode, key_names, split_name
 from resumable_sync.sinks._checkpoint import TargetCheckpoint
+from resumable_sync.sinks._copy import reads_copy_text
 from resumable_sync.sinks._link import Link
 from resumable_sync.sinks._replace import Replacement, refuse_staged
 from resumable_sync.sinks._schema_change import add_columns, check_columns
@@ -27,7 +29,7 @@ __all__ = ["SQLSink"]
 T = TypeVar("T")
 
 
-class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
+class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
     """Write batches into a table on SQLite, PostgreSQL, MySQL or MariaDB, every record exactly once.
 
     Without `url` it writes on the connection of a transactional store, such as `SQLJobStore`: rows and the store's
@@ -221,6 +223,12 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
             self._transact(self._link, start)
 
     @override
+    def takes(self, format_: Format, job: Job, /) -> bool:
+        # A subclass that changes the records wants to see them.
+        writer = self._writers.get(job.id)
+        return type(self).write is SQLSink.write and writer is not None and writer.takes(format_)
+
+    @override
     def write(self, batch: Batch[Any], connection: Connection | None) -> None:
         if self._link is None:
             given = self._given(connection)
@@ -315,7 +323,14 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink):
         return key
 
     def _writer(self, target: Target, connection: Connection) -> Writer:
-        return Writer(target, self._key_of(target), self._columns, self._zombies, mysql=is_mysql(connection.dialect))
+        return Writer(
+            target,
+            self._key_of(target),
+            self._columns,
+            self._zombies,
+            mysql=is_mysql(connection.dialect),
+            reads_copy_text=reads_copy_text(connection),
+        )
 
     def _make(self, connection: Connection, schema: str | None, name: str) -> None:
         columns = self._columns

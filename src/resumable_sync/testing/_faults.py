@@ -200,7 +200,7 @@ class FaultyConnector(_Faulty[InnerT]):
             FaultyConnector(connector, [Fault("page", 3, Raise(TransientError, ("busy",)))])
     """
 
-    _special = frozenset({"read", "split", "pin"})
+    _special = frozenset({"read", "split", "pin", "in_format"})
     fingerprint: Any
     count: Any
     read: Any
@@ -228,6 +228,10 @@ class FaultyConnector(_Faulty[InnerT]):
     def _pin(self, columns: Sequence[str]) -> Any:
         pinned = self._call("pin", getattr(self._inner, "pin"), columns)  # noqa: B009 - of any type
         return FaultyConnector(pinned, self._reach)
+
+    def _in_format(self, format_: Format) -> Any:
+        formatted = self._call("in_format", getattr(self._inner, "in_format"), format_)  # noqa: B009 - of any type
+        return FaultyConnector(formatted, self._reach)
 
     def _split(self, parts: int) -> Sequence[Any]:
         split = self._call("split", getattr(self._inner, "split"), parts)  # noqa: B009 - of any type
