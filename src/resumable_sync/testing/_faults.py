@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias
 import attrs
 from typing_extensions import TypeVar, override
 
+from resumable_sync._formats import Format
 from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import StoreTransaction
 
