@@ -21,7 +21,15 @@ from resumable_sync._report import annotate, log_decision, log_end, plan_of, res
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
 from resumable_sync._sizer import BatchSizer, first_size
-from resumable_sync._start import begin_sink, drop_old_letters, in_best_format, locate, pinned, starting_job
+from resumable_sync._start import (
+    begin_sink,
+    drop_old_letters,
+    in_best_format,
+    locate,
+    pinned,
+    prefetch_of,
+    starting_job,
+)
 from resumable_sync._throttle import Throttle
 
 if TYPE_CHECKING:
@@ -133,7 +141,7 @@ class Attempt(Generic[RecordT]):
             self.job.cursor,
             batch_size=size,
             first_size=first_size(whole, stalled),
-            prefetch=pieces.options.prefetch,
+            prefetch=prefetch_of(pieces.connector, pieces.options),
             retrier=pieces.reading,
             stop=pieces.stop,
         )

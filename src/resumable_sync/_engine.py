@@ -46,7 +46,7 @@ def run_full_sync(
     max_dead_letters: int | None = 100,
     retry: Retry = Retry(),  # noqa: B008 - frozen
     lease_ttl: float = 60.0,
-    prefetch: int = 1,
+    prefetch: int | None = None,
     max_stalled_attempts: int = 5,
     max_runtime: float | None = None,
     max_records: int | None = None,
@@ -83,7 +83,8 @@ def run_full_sync(
             is not committed, and the job fails. None: no limit.
         retry: How transient errors are tried again (default `Retry()`: five tries, a minute).
         lease_ttl: Seconds until the lease of a dead process on another host ends, 0.1 or more (default 60).
-        prefetch: Pages to read ahead in a thread of its own, 0 to 1,000 (default 1); 0 reads in the calling thread.
+        prefetch: Pages to read ahead in a thread of its own, 0 to 1,000; 0 reads in the calling thread. None (default):
+            what the connector prefers, which is 1 for most and 0 for SQLite, where there is nothing to wait for.
         max_stalled_attempts: How many attempts in a row may die without a checkpoint (default 5).
         max_runtime: Seconds after which to stop at the next batch. None (default): no limit.
         max_records: Stop after the batch that brings this attempt to so many records. None (default): no limit.

@@ -36,7 +36,7 @@ class SyncOptions(TypedDict, total=False):
     max_dead_letters: int | None
     retry: Retry
     lease_ttl: float
-    prefetch: int
+    prefetch: int | None
     max_stalled_attempts: int
     max_runtime: float | None
     max_records: int | None
@@ -61,7 +61,7 @@ class Options:
     max_dead_letters: int | None = 100
     retry: Retry = attrs.field(factory=Retry)
     lease_ttl: float = 60.0
-    prefetch: int = 1
+    prefetch: int | None = None
     max_stalled_attempts: int = 5
     max_runtime: float | None = None
     max_records: int | None = None
@@ -168,7 +168,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "max_dead_letters": _whole(0, optional=True),
     "retry": _retry,
     "lease_ttl": _seconds(0.1),
-    "prefetch": _whole(0, MAX_PREFETCH),
+    "prefetch": _whole(0, MAX_PREFETCH, optional=True),
     "max_stalled_attempts": _whole(1),
     "max_runtime": _seconds(0, optional=True),
     "max_records": _whole(1, optional=True),

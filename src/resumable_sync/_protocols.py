@@ -83,6 +83,8 @@ class Connector(Protocol[ReadT_co]):
     - free what `read` opened when the iterator is closed;
     - raise `CursorError` for a cursor they cannot interpret.
 
+    They may have an attribute `preferred_prefetch`: how many pages the engine reads ahead of the sink unless the caller
+    says (1 without it; 0 where reading does not wait for anything, and a thread of its own only costs).
 
     Attributes:
         fingerprint: Identity of what is read; a cursor belongs to it. None: not checked. A mapping names its parts

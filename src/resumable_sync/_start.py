@@ -44,6 +44,7 @@ __all__ = [
     "locate",
     "offered_formats",
     "pinned",
+    "prefetch_of",
     "rules_of",
     "starting_job",
 ]
@@ -94,6 +95,14 @@ def _anchored(job_id: str, connector: Connector, decision: Decision, retrier: Re
         return decision
     moved = retrier.call("moved", connector.moved, decision.cursor)
     return decision if moved is None else after_move(decision, moved, connector.if_moved, job_id)
+
+
+def prefetch_of(connector: Connector, options: Options) -> int:
+    """Give how many pages are read ahead: what the caller says, else what the connector prefers, else 1."""
+    if options.prefetch is not None:
+        return options.prefetch
+    preferred = getattr(connector, "preferred_prefetch", 1)
+    return preferred if type(preferred) is int and preferred >= 0 else 1
 
 
 def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: datetime) -> Job:

@@ -1,6 +1,8 @@
 """What is delivered, what is saved, and where the next call goes on; on a store in memory."""
 
+import threading
 from datetime import timedelta
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -153,3 +155,26 @@ def test_an_attempt_counts_as_stalled_until_its_first_checkpoint(store: MemoryJo
     with pytest.raises(ValueError, match="no"):
         run_full_sync("k", Numbers(20), Target(fail_at(0, ValueError("no"))), store=store)
     assert saved(store, "k").stalled_attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("preferred", "given", "here"),
+    [(None, None, False), (0, None, True), (2, None, False), (0, 1, False), (1, 0, True)],
+)
+def test_the_connector_says_where_it_is_read_unless_the_caller_does(
+    store: MemoryJobStore, preferred: int | None, given: int | None, here: bool
+) -> None:
+    class Noting(Numbers):
+        threads: ClassVar[set[threading.Thread]] = set()
+
+        @override
+        def read(self, cursor: Any, batch_size: int) -> Any:
+            self.threads.add(threading.current_thread())
+            return super().read(cursor, batch_size)
+
+    connector = Noting(30)
+    if preferred is not None:
+        connector.preferred_prefetch = preferred  # type: ignore[attr-defined]
+    connector.threads.clear()
+    run_full_sync("j", connector, Target(), store=store, batch_size=10, prefetch=given)
+    assert (connector.threads == {threading.current_thread()}) is here

@@ -172,6 +172,11 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
         self._reader: KeysetReader | OffsetReader | None = None
 
     @property
+    def preferred_prefetch(self) -> int:
+        """How many pages to read ahead: none from SQLite, which works in this process and waits for nothing."""
+        return 0 if self._database.engine.dialect.name == "sqlite" else 1
+
+    @property
     @override
     def fingerprint(self) -> Mapping[str, str]:
         """The parts that a cursor depends on. Looks the table or query up each time: a run begins with asking."""
