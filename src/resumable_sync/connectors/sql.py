@@ -2,7 +2,6 @@
 
 import copy
 import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -10,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
 from typing_extensions import override
 
-from resumable_sync._bases import OffsetConnector
-from resumable_sync._database import URLOrParts, database_identity, make_engine, parse_url, shown_url
+from resumable_sync._database import URLOrParts, database_identity, parse_url, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import Format, FormattingConnector
 from resumable_sync._model import Cursor, Page
@@ -23,40 +21,16 @@ from resumable_sync.connectors._identity import listed_columns, params_digest, q
 from resumable_sync.connectors._keyset import KeyPart, KeySpec, parse_key
 from resumable_sync.connectors._plan import KeysetPlan
 from resumable_sync.connectors._range import open_ranges
-from resumable_sync.connectors._readers import KeysetReader, OffsetReader, offset_pages
-from resumable_sync.connectors._source import Source, TableOrQuery, is_query, query_text, resolve, select_statement
-from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, set_utc
+from resumable_sync.connectors._readers import KeysetReader, OffsetReader
+from resumable_sync.connectors._source import Source, TableOrQuery, is_query, resolve, select_statement
+from resumable_sync.connectors._source_engine import SourceEngine
+from resumable_sync.connectors._statements import connect
+from resumable_sync.connectors._template import SQLQueryTemplate
 
 __all__ = ["Paging", "SQLConnector", "SQLQueryTemplate", "from_data"]
 
 Row = tuple[Any, ...]
 Paging = Literal["keyset", "stream", "offset"]
-
-
-class _Database:
-    """The engine of a connector: its own, made from a URL, or one of the caller's."""
-
-    def __init__(self, url_or_engine: str | URL | Engine) -> None:
-        self._url = None if isinstance(url_or_engine, Engine) else url_or_engine
-        self.engine = make_engine(url_or_engine)
-        if self._url is not None:
-            set_utc(self.engine)
-            self._finalizer = weakref.finalize(self, self.engine.dispose)
-
-    def close(self) -> None:
-        """Close the connections, if the engine is our own; it opens new ones when it is used again."""
-        if self._url is not None:
-            self.engine.dispose()
-
-    @override
-    def __getstate__(self) -> str | URL:
-        if self._url is None:
-            msg = "a connector on an engine does not pickle; make it from a URL, then it travels to other processes"
-            raise ConfigurationError(msg)
-        return self._url
-
-    def __setstate__(self, url: str | URL) -> None:
-        self.__init__(url)  # type: ignore[misc]
 
 
 class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeConnector, FormattingConnector):
@@ -155,7 +129,7 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
         if params is not None and not self._query:
             msg = "params are for the parameters of a query, and this is a table; leave them out"
             raise ConfigurationError(msg)
-        self._database = _Database(url_or_engine)
+        self._database = SourceEngine(url_or_engine)
         if self._query and not isinstance(table_or_query, str):
             select_statement(table_or_query, params, self._database.engine.dialect)
         self._table_or_query = table_or_query
@@ -316,93 +290,6 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._reset()
-
-
-class SQLQueryTemplate(OffsetConnector[Row]):
-    """Reads a query that pages itself, by `:limit` and `:offset`.
-
-        SQLQueryTemplate(url, "SELECT id, name FROM customers ORDER BY id LIMIT :limit OFFSET :offset")
-
-    Each page sends the query with its two parameters. Only for sources that do not change, and keep their order, while
-    they are read, and a page costs the more the deeper it lies: where there is a unique key, `SQLConnector` is safe and
-    fast. Name the columns: what `*` stands for may change during a run.
-
-    The cursor is the number of rows delivered: `[200]`.
-
-    Args:
-        url_or_engine: The source: a URL (then it pickles and closes its connections itself), or an engine.
-        query: A SELECT with the parameters `:limit` and `:offset`.
-        count_query: A SELECT of one number, how many rows there are; None: unknown.
-        params: Values for further `:name` parameters; `count_query` takes those that it names.
-
-    Raises:
-        ConfigurationError: If one of the two parameters is missing, or others have no value.
-    """
-
-    def __init__(
-        self,
-        url_or_engine: str | URL | Engine,
-        query: str,
-        count_query: str | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._database = _Database(url_or_engine)
-        self._query = query
-        self._count_query = count_query
-        self._params = dict(params or {})
-        self._prepare()
-
-    def _prepare(self) -> None:
-        dialect = self._database.engine.dialect
-        self._page_statement = compile_statement(query_text(self._query, self._params, ("limit", "offset")), dialect)
-        self._count_statement: Statement | None = None
-        if self._count_query is not None:
-            named = sa.text(self._count_query).compile().params
-            params = {name: value for name, value in self._params.items() if name in named}
-            self._count_statement = compile_statement(query_text(self._count_query, params), dialect)
-        self.fingerprint = {
-            "source": database_identity(self._database.engine),
-            "query": query_identity(self._query, dialect),
-            "params": params_digest(self._params),
-        }
-
-    @override
-    def fetch(self, offset: int, limit: int) -> Sequence[Row]:
-        with connect(self._database.engine) as connection:
-            return self._fetched(connection, offset, limit).rows
-
-    @override
-    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
-        offset = self._offset(cursor)
-        with connect(self._database.engine) as connection:
-            yield from offset_pages(lambda offset: self._fetched(connection, offset, batch_size), offset)
-
-    @override
-    def count(self) -> int | None:
-        """Give the number that `count_query` selects."""
-        if self._count_statement is None:
-            return None
-        with connect(self._database.engine) as connection:
-            return int(self._count_statement.run(connection).rows[0][0])
-
-    def close(self) -> None:
-        """Close the connections, if the connector was made from a URL."""
-        self._database.close()
-
-    def _fetched(self, connection: Connection, offset: int, limit: int) -> Fetched:
-        return self._page_statement.run(connection, {"limit": limit, "offset": offset})
-
-    @override
-    def __repr__(self) -> str:
-        return f"SQLQueryTemplate({shown_url(self._database.engine.url)!r})"
-
-    @override
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("_database", "_query", "_count_query", "_params")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._prepare()
 
 
 def from_data(

@@ -1,0 +1,38 @@
+"""The engine of a connector on a SQL database."""
+
+import weakref
+
+from sqlalchemy import URL, Engine
+from typing_extensions import override
+
+from resumable_sync._database import make_engine
+from resumable_sync._errors import ConfigurationError
+from resumable_sync.connectors._statements import set_utc
+
+__all__ = ["SourceEngine"]
+
+
+class SourceEngine:
+    """The engine of a connector: its own, made from a URL, or one of the caller's."""
+
+    def __init__(self, url_or_engine: str | URL | Engine) -> None:
+        self._url = None if isinstance(url_or_engine, Engine) else url_or_engine
+        self.engine = make_engine(url_or_engine)
+        if self._url is not None:
+            set_utc(self.engine)
+            self._finalizer = weakref.finalize(self, self.engine.dispose)
+
+    def close(self) -> None:
+        """Close the connections, if the engine is our own; it opens new ones when it is used again."""
+        if self._url is not None:
+            self.engine.dispose()
+
+    @override
+    def __getstate__(self) -> str | URL:
+        if self._url is None:
+            msg = "a connector on an engine does not pickle; make it from a URL, then it travels to other processes"
+            raise ConfigurationError(msg)
+        return self._url
+
+    def __setstate__(self, url: str | URL) -> None:
+        self.__init__(url)  # type: ignore[misc]
