@@ -32,6 +32,7 @@ from resumable_sync.connectors.http import (
     PagePaging,
     RequestConnector,
     TokenPaging,
+    from_data,
 )
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.sql import SQLJobStore
@@ -106,6 +107,44 @@ def test_pagings_are_values() -> None:
     assert hash(paging) == hash(KeysetPaging(key={"since_id": "id"}))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         paging.key = ()  # type: ignore[misc]
+
+
+def test_an_error_travels() -> None:
+    error = pickle.loads(pickle.dumps(HTTPResponseError("told", 404)))
+    assert (str(error), error.status) == ("told", 404)
+
+
+@pytest.mark.parametrize(
+    ("data", "paging"),
+    [
+        ("link", LinkPaging()),
+        ({"type": "offset", "page_size": 500, "past_end": [404]}, OffsetPaging(page_size=500, past_end=(404,))),
+        ({"type": "keyset", "key": {"since_id": "id"}}, KeysetPaging(key={"since_id": "id"})),
+        (
+            {"type": "token", "token": "next", "token_param": "t", "anchor": {"since_id": "id"}},
+            TokenPaging(token="next", token_param="t", anchor={"since_id": "id"}),
+        ),
+    ],
+)
+def test_it_is_built_from_plain_data(data: Any, paging: Any) -> None:
+    options: dict[str, Any] = {"records": "items", "headers": {"X-Key": "hush"}, "params": {"status": "open"}}
+    made = from_data(url=URL, paging=data, auth=["etl", "hush"], **options)
+    assert made.fingerprint == HTTPConnector(URL, paging=paging, **options).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"paging": "pages"}, "paging is of type 'pages', which there is none of; give one of 'offset'"),
+        ({"paging": {"page_size": 5}}, "paging is of type None"),
+        ({"paging": {"type": "offset", "size": 5}}, "the paging 'offset' has no 'size'; its fields are 'offset_param'"),
+        ({"paging": "token"}, "the paging 'token' needs 'token'"),
+        ({"paging": "link", "auth": ["hush"]}, "auth has 1 values"),
+    ],
+)
+def test_plain_data_that_cannot_be_are_refused(data: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        from_data(url=URL, **data)
 
 
 def test_what_it_is_called_tells_what_it_reads() -> None:

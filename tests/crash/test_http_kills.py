@@ -20,7 +20,7 @@ from resumable_sync.connectors.http import (
 )
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore
-from resumable_sync.testing import SyncParts, kill_randomly
+from resumable_sync.testing import FaultyConnector, FaultySink, FaultyStore, SyncParts, crash_points, kill_randomly
 
 # One process can be killed 1,000 times on each database; here the paging is what differs.
 KILLS = max(1, int(os.environ.get("RESUMABLE_SYNC_KILLS", "1000")) // 5)
@@ -54,9 +54,11 @@ class Program:
         url = f"{self.api}/{self.route}"
         return SyncParts(
             job_id="orders",
-            connector=HTTPConnector(url, paging=paging, records="data.items", concurrency=concurrency),
-            sink=SQLSink("target", mode="append"),
-            store=SQLJobStore(self.target),
+            connector=FaultyConnector(
+                HTTPConnector(url, paging=paging, records="data.items", concurrency=concurrency), ()
+            ),
+            sink=FaultySink(SQLSink("target", mode="append"), ()),
+            store=FaultyStore(SQLJobStore(self.target), ()),
             # Smaller than a page: most deaths are inside of one.
             options={"batch_size": 20, "max_stalled_attempts": 1_000_000},
         )
@@ -98,6 +100,23 @@ def kill_often(api: API, new_database: NewDatabase, route: str, kills: int) -> N
 def test_a_few_kills(new_database: NewDatabase) -> None:
     with api_of(orders(400), 50) as api:
         kill_often(api, new_database, "offset", 6)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("route", KINDS)
+def test_every_step(new_database: NewDatabase, route: str) -> None:
+    with api_of(orders(70), 50) as api:
+        program = Program(api=api.url, route=route, target=new_database("sqlite"))
+        report = crash_points(
+            program.make,
+            expected=lambda: [record["id"] for record in api.records],
+            delivered=program.delivered,
+            reset=program.reset,
+        )
+    report.check()
+    assert report.repeated == 0
+    assert {"before page", "after page", "before commit", "after commit"} <= set(report.killed_at)
 
 
 @pytest.mark.crash

@@ -44,13 +44,13 @@ class OffsetPaging(_CountedPaging):
 
     Attributes:
         offset_param: The parameter for how many records to pass over.
-        limit_param: The parameter for how many to give.
-        page_size: How many to ask for; None asks for the batch size. An API that gives fewer is fine.
+        limit_param: The parameter for how many to give; None: the API decides.
+        page_size: How many to ask for; None asks for the batch size. An API that gives fewer, or more, is fine.
         past_end: Statuses, such as `(404,)`, with which the API says that nothing is left, instead of an empty page.
     """
 
     offset_param: str = attrs.field(default="offset", validator=paging.check_name)
-    limit_param: str = attrs.field(default="limit", validator=paging.check_name)
+    limit_param: str | None = attrs.field(default="limit", validator=paging.check_optional_name)
     page_size: int | None = attrs.field(default=None, validator=paging.check_page_size)
     past_end: tuple[int, ...] = attrs.field(default=(), converter=paging.as_statuses, validator=paging.check_statuses)
 
@@ -60,7 +60,7 @@ class OffsetPaging(_CountedPaging):
 
     @override
     def parameters(self) -> Sequence[str]:
-        return [self.offset_param, self.limit_param]
+        return [self.offset_param, *([self.limit_param] if self.limit_param else [])]
 
     @override
     def start(self, cursor: Cursor | None) -> Any:
@@ -73,14 +73,12 @@ class OffsetPaging(_CountedPaging):
 
     @override
     def ask(self, place: Any, batch_size: int) -> Ask:
-        limit = self.page_size or batch_size
-        return Ask(query=((self.offset_param, str(place[0])), (self.limit_param, str(limit))))
+        size = ((self.limit_param, str(self.page_size or batch_size)),) if self.limit_param else ()
+        return Ask(query=((self.offset_param, str(place[0])), *size))
 
     @override
     def deliver(self, place: Any, answer: Answer, batch_size: int) -> Delivery:
-        # More than was asked for is cut off, since the next page may begin with it.
-        records = answer.records[: self.page_size or batch_size]
-        offset = place[0]
+        records, offset = answer.records, place[0]
         following = (offset + len(records),) if records else None
         return Delivery(records=records, cursor=lambda count: [offset + count], following=following)
 

@@ -9,10 +9,8 @@ import contextlib
 import functools
 import logging
 import math
-import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
@@ -24,6 +22,7 @@ from resumable_sync._errors import ConfigurationError, MissingExtraError, Transi
 from resumable_sync.connectors._http_address import Address, parse_url
 from resumable_sync.connectors._http_body import BodyTooLargeError, BrokenBodyError, NotReadableError, collected, parsed
 from resumable_sync.connectors._http_errors import HTTPResponseError
+from resumable_sync.connectors._http_network import Network
 
 try:
     import httpcore2
@@ -175,7 +174,7 @@ class Link:
         self._limits = limits
         self._connections = connections
         self._context = context
-        self._network = _Network()
+        self._network = Network()
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, str], httpcore2.ConnectionPool] = {}
         timeout = limits.timeout
@@ -247,8 +246,11 @@ class Link:
             finally:
                 answer.close()
         except httpcore2.TimeoutException as error:
-            what = f"{shown} did not answer within {self._limits.timeout:g} s ({type(error).__name__})"
-            msg = f"{what}; if it takes longer, raise timeout"
+            seconds = self._limits.timeout
+            msg = (
+                f"{shown} did not answer in time ({type(error).__name__}); if it needs more than {seconds:g} s of "
+                f"silence, or {seconds * _WHOLE:g} s in all, raise timeout"
+            )
             raise TransientError(msg) from None
         except (httpcore2.NetworkError, httpcore2.RemoteProtocolError, httpcore2.ProxyError) as error:
             if _is_untrusted(error):
@@ -323,7 +325,7 @@ def _is_untrusted(error: BaseException | None) -> bool:
 
 
 def _make_pool(
-    url: httpx2.URL, connections: int, context: ssl.SSLContext | None, network: "_Network"
+    url: httpx2.URL, connections: int, context: ssl.SSLContext | None, network: Network
 ) -> httpcore2.ConnectionPool:
     settings: dict[str, Any] = {
         "ssl_context": context,
@@ -346,96 +348,3 @@ def _make_pool(
         scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
     )
     return httpcore2.HTTPProxy(address, proxy_auth=proxy.raw_auth, **settings)
-
-
-class _Network(httpcore2.NetworkBackend):
-    """Opens connections that know until when the request of their thread may take, and that can be broken off."""
-
-    def __init__(self) -> None:
-        self._plain = httpcore2.SyncBackend()
-        self._until = threading.local()
-        self._lock = threading.Lock()
-        self._streams: set[_Stream] = set()
-        self._aborted = False
-
-    def allow(self, seconds: float) -> None:
-        self._until.time = time.monotonic() + seconds
-
-    def left(self, timeout: float | None) -> float:
-        until: float = self._until.time
-        left = until - time.monotonic()
-        if left <= 0:
-            raise httpcore2.ReadTimeout
-        return left if timeout is None else min(left, timeout)
-
-    def abort(self) -> None:
-        with self._lock:
-            self._aborted = True
-            streams = list(self._streams)
-        for stream in streams:
-            stream.abort()
-
-    def watch(self, stream: "_Stream") -> "_Stream":
-        with self._lock:
-            self._streams.add(stream)
-            aborted = self._aborted
-        if aborted:
-            stream.abort()
-        return stream
-
-    def forget(self, stream: "_Stream") -> None:
-        with self._lock:
-            self._streams.discard(stream)
-
-    @override
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
-        if self._aborted:
-            raise httpcore2.ConnectError
-        return self.watch(
-            _Stream(self, self._plain.connect_tcp(host, port, self.left(timeout), local_address, socket_options))
-        )
-
-
-class _Stream(httpcore2.NetworkStream):
-    """A connection of a `_Network`."""
-
-    def __init__(self, network: _Network, plain: httpcore2.NetworkStream) -> None:
-        self._network = network
-        self._plain = plain
-
-    @override
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._plain.read(max_bytes, self._network.left(timeout))
-
-    @override
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._plain.write(buffer, self._network.left(timeout))
-
-    @override
-    def close(self) -> None:
-        self._network.forget(self)
-        self._plain.close()
-
-    @override
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        secured = self._plain.start_tls(ssl_context, server_hostname, self._network.left(timeout))
-        self._network.forget(self)
-        return self._network.watch(_Stream(self._network, secured))
-
-    @override
-    def get_extra_info(self, info: str) -> Any:
-        return self._plain.get_extra_info(info)
-
-    def abort(self) -> None:
-        # Closing would not wake a thread that waits for a byte.
-        with contextlib.suppress(OSError):
-            self._plain.get_extra_info("socket").shutdown(socket.SHUT_RDWR)

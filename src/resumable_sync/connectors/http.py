@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from typing_extensions import override
 
 from resumable_sync._bases import TokenConnector
@@ -45,8 +46,16 @@ __all__ = [
     "PagePaging",
     "RequestConnector",
     "TokenPaging",
+    "from_data",
 ]
 
+_PAGINGS: dict[str, Any] = {
+    "offset": OffsetPaging,
+    "page": PagePaging,
+    "token": TokenPaging,
+    "link": LinkPaging,
+    "keyset": KeysetPaging,
+}
 _GONE = (410,)
 _REFUSED = (400, 404, 410, 422)
 """Statuses with which APIs refuse a token that they no longer know."""
@@ -63,8 +72,9 @@ class HTTPConnector(Connector[Any]):
     What goes wrong: 429, 408 and every 5xx, broken connections, answers that do not come in time, and bodies that
     are cut off or no JSON are tried again at the same place, as `Retry` says. `Retry-After` (seconds or a date) is
     waited out, with the lease renewed meanwhile and a stop ending the wait, as far as `Retry(timeout=...)` lets it,
-    which is 60 s by default. A token that the API no longer knows is a `CursorError`. Any other status is an
-    `HTTPResponseError`.
+    which is 60 s by default: give more where an API asks for more. A token that the API no longer knows is a
+    `CursorError`. Any other status is an `HTTPResponseError`. A stop while an answer is awaited takes effect when the
+    answer is there or given up.
 
     Credentials may be in `auth`, `headers`, `params` and as user and password in the URL. They appear in no cursor,
     fingerprint, error, log or `repr`, and go to no other host: neither after a redirect nor by a link.
@@ -294,13 +304,79 @@ class RequestConnector(TokenConnector[RecordT]):
         request = self.request(token, limit)
         for name, value in as_headers(self.headers).items():
             request.headers.setdefault(name, value)
-        shown = str(parse_url(str(request.url))[0])
-        response = link.send(request, as_auth(self.auth))
+        shown, _, user = parse_url(str(request.url))
+        response = link.send(request, as_auth(self.auth or user))
         try:
-            check_status(response.status_code, response.headers, shown, self.gone)
+            check_status(response.status_code, response.headers, str(shown), self.gone)
         except PlaceGoneError as gone:
             raise gone_error(gone.status) from None
         return self.parse(response)
+
+
+def from_data(
+    *,
+    url: str,
+    paging: str | dict[str, Any],
+    records: str = "",
+    auth: list[str] | None = None,
+    headers: dict[str, str] | None = None,
+    params: dict[str, Any] | None = None,
+    concurrency: int = 1,
+    total: str = "",
+    timeout: float = 30.0,
+    max_response_bytes: int = 64 * 1024 * 1024,
+) -> HTTPConnector:
+    """Build a connector from plain data; what the registry calls for `{"type": "http", ...}`.
+
+    Args:
+        url: As for `HTTPConnector`.
+        paging: `"offset"`, `"page"`, `"token"`, `"link"` or `"keyset"`; or a dict with one of them as its `type` and
+            the fields of that paging: `{"type": "keyset", "key": {"since_id": "id"}}`.
+        records: As for `HTTPConnector`.
+        auth: User and password.
+        headers: As for `HTTPConnector`.
+        params: As for `HTTPConnector`.
+        concurrency: As for `HTTPConnector`.
+        total: As for `HTTPConnector`.
+        timeout: As for `HTTPConnector`.
+        max_response_bytes: As for `HTTPConnector`.
+
+    Raises:
+        ConfigurationError: If there is no such paging, or the arguments do not fit together.
+    """
+    if auth is not None and len(auth) != 2:  # noqa: PLR2004 - the pair
+        msg = f"auth has {len(auth)} values; give two, user and password"
+        raise ConfigurationError(msg)
+    return HTTPConnector(
+        url,
+        paging=_paging_from(paging),
+        records=records,
+        auth=None if auth is None else (auth[0], auth[1]),
+        headers=headers,
+        params=params,
+        concurrency=concurrency,
+        total=total,
+        timeout=timeout,
+        max_response_bytes=max_response_bytes,
+    )
+
+
+def _paging_from(data: str | dict[str, Any]) -> Paging:
+    fields = {"type": data} if isinstance(data, str) else dict(data)
+    kind = fields.pop("type", None)
+    listed = ", ".join(map(repr, _PAGINGS))
+    if kind not in _PAGINGS:
+        msg = f"paging is of type {kind!r}, which there is none of; give one of {listed}"
+        raise ConfigurationError(msg)
+    known = attrs.fields_dict(_PAGINGS[kind])
+    unknown = sorted(set(fields) - set(known))
+    missing = [name for name, field in known.items() if field.default is attrs.NOTHING and name not in fields]
+    if unknown or missing:
+        told = f"has no {unknown[0]!r}" if unknown else f"needs {missing[0]!r}"
+        msg = f"the paging {kind!r} {told}; its fields are {', '.join(map(repr, known))}"
+        raise ConfigurationError(msg)
+    made: Paging = _PAGINGS[kind](**fields)
+    return made
 
 
 def _checked_path(name: str, path: Any) -> str:
@@ -310,12 +386,12 @@ def _checked_path(name: str, path: Any) -> str:
     return path
 
 
-def _checked_paging(paging: Any, concurrency: Any) -> Paging:
-    kinds = (OffsetPaging, PagePaging, TokenPaging, LinkPaging, KeysetPaging)
-    if not isinstance(paging, kinds):
-        names = ", ".join(kind.__name__ for kind in kinds)
-        msg = f"paging is a {type(paging).__name__}; give one of {names}, or subclass RequestConnector"
+def _checked_paging(given: Any, concurrency: Any) -> Paging:
+    if not any(isinstance(given, kind) for kind in _PAGINGS.values()):
+        names = ", ".join(kind.__name__ for kind in _PAGINGS.values())
+        msg = f"paging is a {type(given).__name__}; give one of {names}, or subclass RequestConnector"
         raise ConfigurationError(msg)
+    paging: Paging = given
     if type(concurrency) is not int or concurrency < 1:
         msg = f"concurrency={concurrency!r} is not possible; give a whole number of at least 1"
         raise ConfigurationError(msg)
