@@ -22,6 +22,7 @@ from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
 from resumable_sync._sizer import BatchSizer, first_size
 from resumable_sync._start import (
+    batch_size_of,
     begin_sink,
     drop_old_letters,
     in_best_format,
@@ -132,10 +133,11 @@ class Attempt(Generic[RecordT]):
     def _open_pages(self, pieces: Pieces) -> Pages[RecordT]:
         size: int | BatchSizer
         whole, stalled = self._stored.batch_size, self._stored.stalled_attempts
-        if pieces.options.batch_size == "auto":
+        asked = batch_size_of(pieces)
+        if asked == "auto":
             size = self._sizer = BatchSizer.resume(whole, stalled)
         else:
-            size = whole = pieces.options.batch_size
+            size = whole = asked
         return Pages(
             pieces.connector,
             self.job.cursor,

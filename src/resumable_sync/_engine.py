@@ -36,7 +36,7 @@ def run_full_sync(
     sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
     *,
     store: JobStore | None = None,
-    batch_size: BatchSize = 1_000,
+    batch_size: BatchSize | None = None,
     count: bool = True,
     if_completed: IfCompleted = "rerun",
     if_held: IfHeld = "raise",
@@ -68,10 +68,11 @@ def run_full_sync(
         sink: Where batches go: a `Sink`, or any function of a batch.
         store: Where the job is kept. None: `SQLJobStore()` on the URL in `RESUMABLE_SYNC_STORE`, by default the SQLite
             file `resumable_sync.db` in the working directory.
-        batch_size: Most records per batch, 1 to 10,000,000 (default 1,000). May differ from call to call. "auto" finds,
-            from 100 to 100,000, how many the slower one of connector and sink can take in a second, and goes on with
-            that in later attempts. A job of which only the number of records is known resumes at its last whole batch,
-            with "auto" at that number.
+        batch_size: Most records per batch, 1 to 10,000,000. May differ from call to call. None (default): as many as
+            the sink prefers, which is 5,000 for `SQLSink` and 1,000 for functions. "auto" finds, from 100 to 100,000,
+            how many the slower one of connector and sink can take in a second, and goes on with that in later attempts.
+            A job of which only the number of records is known resumes at its last whole batch (None: of 1,000; "auto":
+            at that number).
         count: Whether to count the source beside the first batches (default True).
         if_completed: What to do with a finished job: "rerun" (default) or "skip".
         if_held: What to do while another attempt works: "raise" (default), "skip" or "wait".

@@ -11,10 +11,12 @@ from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import MAX_SECONDS, Retry
 from resumable_sync._throttle import Throttle
 
-__all__ = ["BatchSize", "OnRefused", "Options", "SyncOptions", "make_options"]
+__all__ = ["DEFAULT_BATCH_SIZE", "BatchSize", "OnRefused", "Options", "SyncOptions", "make_options"]
 
 BatchSize: TypeAlias = int | Literal["auto"]
 OnRefused = Literal["fail", "dead_letter"]
+
+DEFAULT_BATCH_SIZE = 1_000
 
 MAX_BATCH_SIZE = 10_000_000
 """A batch is in memory as a whole."""
@@ -26,7 +28,7 @@ MAX_PREFETCH = 1_000
 class SyncOptions(TypedDict, total=False):
     """The options that `run_full_sync`, `plan_full_sync` and `FullSync` share; `run_full_sync` explains them."""
 
-    batch_size: BatchSize
+    batch_size: BatchSize | None
     count: bool
     if_completed: IfCompleted
     if_held: IfHeld
@@ -51,7 +53,7 @@ class SyncOptions(TypedDict, total=False):
 class Options:
     """The options of one call, as `run_full_sync` explains them."""
 
-    batch_size: BatchSize = 1_000
+    batch_size: BatchSize | None = None
     count: bool = True
     if_completed: IfCompleted = "rerun"
     if_held: IfHeld = "raise"
@@ -111,7 +113,7 @@ def _whole(least: int, most: int | None = None, *, optional: bool = False) -> Ca
 
 
 def _batch_size(value: Any) -> str | None:
-    allowed = _whole(1, MAX_BATCH_SIZE)(value)
+    allowed = _whole(1, MAX_BATCH_SIZE, optional=True)(value)
     return None if allowed is None or (isinstance(value, str) and value == "auto") else f"{allowed}, or 'auto'"
 
 

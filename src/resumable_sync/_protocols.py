@@ -214,6 +214,7 @@ class Sink(Protocol[WrittenT_contra]):
             too, in the transaction that says so. Its dead letters are written afterwards by replays, maybe several:
             each calls `begin` (`job.status` is `incomplete`; what was published must stay), and the one that delivers
             the last letter calls `complete` again. Without this attribute only that one does.
+        preferred_batch_size: Optional; most records of a batch unless the caller says, 1,000 where it is missing.
     """
 
     transactional: bool

@@ -16,7 +16,7 @@ from resumable_sync._model import (
     JobStatus,
     new_run_id,
 )
-from resumable_sync._options import Options
+from resumable_sync._options import DEFAULT_BATCH_SIZE, BatchSize, Options
 from resumable_sync._pieces import Pieces
 from resumable_sync._ports import keeps_checkpoint, writes_in_transaction
 from resumable_sync._protocols import (
@@ -38,6 +38,7 @@ from resumable_sync._retry import Retrier
 from resumable_sync._unpublished import refuse_unpublished
 
 __all__ = [
+    "batch_size_of",
     "begin_sink",
     "drop_old_letters",
     "in_best_format",
@@ -54,7 +55,7 @@ def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:
     """Give what restart detection needs to know; asks the connector for its fingerprint."""
     fingerprint = retrier.call("fingerprint", getattr, connector, "fingerprint", None)
     return Rules(
-        batch_size=None if options.batch_size == "auto" else options.batch_size,
+        batch_size=None if options.batch_size == "auto" else options.batch_size or DEFAULT_BATCH_SIZE,
         fingerprint=fingerprint_text(fingerprint),
         if_completed=options.if_completed,
         if_changed=options.if_changed,
@@ -95,6 +96,14 @@ def _anchored(job_id: str, connector: Connector, decision: Decision, retrier: Re
         return decision
     moved = retrier.call("moved", connector.moved, decision.cursor)
     return decision if moved is None else after_move(decision, moved, connector.if_moved, job_id)
+
+
+def batch_size_of(pieces: Pieces) -> BatchSize:
+    """Give how many records make a batch: what the caller says, else what the sink prefers, else 1,000."""
+    if pieces.options.batch_size is not None:
+        return pieces.options.batch_size
+    preferred = getattr(pieces.sink, "preferred_batch_size", DEFAULT_BATCH_SIZE)
+    return preferred if type(preferred) is int and preferred > 0 else DEFAULT_BATCH_SIZE
 
 
 def prefetch_of(connector: Connector, options: Options) -> int:

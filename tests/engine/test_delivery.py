@@ -178,3 +178,23 @@ def test_the_connector_says_where_it_is_read_unless_the_caller_does(
     connector.threads.clear()
     run_full_sync("j", connector, Target(), store=store, batch_size=10, prefetch=given)
     assert (connector.threads == {threading.current_thread()}) is here
+
+
+@pytest.mark.parametrize(("preferred", "sizes"), [(None, [1000, 200]), (500, [500, 500, 200])])
+def test_the_sink_says_how_many_records_make_a_batch_unless_the_caller_does(
+    store: MemoryJobStore, preferred: int | None, sizes: list[int]
+) -> None:
+    class Noting(Target):
+        @override
+        def write(self, batch: Any, connection: Any) -> None:
+            written.append(len(batch))
+
+    written: list[int] = []
+    target = Noting()
+    if preferred is not None:
+        target.preferred_batch_size = preferred  # type: ignore[attr-defined]
+    run_full_sync("j", Numbers(1200), target, store=store)
+    assert written == sizes
+    written.clear()
+    run_full_sync("j", Numbers(1200), target, store=store, batch_size=600)
+    assert written == [600, 600]

@@ -137,6 +137,9 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
     idempotent = False
     """Whether writing a record again has no effect: with `mode="upsert"`."""
 
+    preferred_batch_size = 5_000
+    """How many records make a batch unless the caller says: enough for what every batch costs to count for little."""
+
     publishes_incomplete = False
     """Whether a run with dead letters is completed too: `publish_incomplete`."""
 
