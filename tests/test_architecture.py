@@ -118,7 +118,7 @@ PACKAGES = {
     "sqlalchemy": {"_database", "connectors", "sinks", "stores", "testing"},
     "pymysql": {"connectors._statements"},
     "httpx2": {"connectors._http_link", "connectors.http"},
-    "httpcore2": {"connectors._http_link"},
+    "httpcore2": {"connectors._http_link", "connectors._http_network"},
     "psycopg": {"connectors._copy_text"},
     "pytest": {"testing"},
     "rich": {"observers.rich", "cli"},
