@@ -100,8 +100,8 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show a sync that is killed three times and loses nothing."""
-    session.install(".")
-    session.run("python", "examples/demo.py", *session.posargs)
+    session.install(".[cli]")
+    session.run("resumable-sync", "demo", *session.posargs)
 
 
 @nox.session

@@ -249,6 +249,14 @@ def test_a_wrong_option_is_a_usage_error(call: Call) -> None:
     assert told(call("run", "--json", "--max-records", "many"))["exit_status"] == 2
 
 
+def test_the_demo_is_exact(call: Call, tmp_path: Path) -> None:
+    done = call("demo", "--orders", "1000", "--kills", "1", "--folder", str(tmp_path / "demo"), "--json")
+    expected = {"orders": 1000, "kills": 1, "lost": 0, "duplicated": 0, "exact": True, "exit_status": 0}
+    assert (done.status, told(done)) == (0, expected)
+    again = call("demo", "--folder", str(tmp_path / "demo"))
+    assert (again.status, "give an empty folder, or one that does not exist" in again.err) == (2, True)
+
+
 def test_top_looks_as_often_as_it_is_told(call: Call, shop: Shop) -> None:
     call("run", "-q", "--max-records", "300")
     found = [json.loads(line) for line in call("top", "--json", "--times", "2", "--interval", "0.1").out.splitlines()]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import get_completion_class
 
+from resumable_sync.cli._demo import demo
 from resumable_sync.cli._output import Output
 from resumable_sync.cli._status import ExitStatus, status_of_error
 from resumable_sync.cli._store_commands import dead_letters, jobs, reset, show, stop
@@ -63,7 +64,7 @@ def completion(shell: str) -> ExitStatus:
     return ExitStatus.COMPLETED
 
 
-for command in (run, plan, verify, jobs, show, stop, reset, dead_letters, top):
+for command in (run, plan, verify, jobs, show, stop, reset, dead_letters, top, demo):
     app.add_command(command)
 
 
@@ -92,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who reads has seen enough, as `head` has; Python would complain of it once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILED
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a command ends with a sentence and a status
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return ExitStatus.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a command ends with a sentence and a status
         output = Output(as_json="--json" in given, verbose=bool({"-v", "--verbose"} & set(given)))
         output.error(error)
         return status_of_error(error)
