@@ -110,7 +110,15 @@ class Report:
         self._lines = [("", *columns, "figure", "bound", "")]
         self._missed = 0
 
-    def add(self, name: str, *cells: str, figure: float, form: str, bound: float | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        *cells: str,
+        figure: float,
+        form: str,
+        bound: float | None = None,
+        least: float | None = None,
+    ) -> None:
         """Add a line.
 
         Args:
@@ -119,11 +127,13 @@ class Report:
             figure: What the bound is for.
             form: How to write it, such as `"{:.2f} ms"`.
             bound: The most it may be; None: for information.
+            least: The least it may be, instead.
         """
-        missed = bound is not None and figure > bound
+        limit = bound if least is None else least
+        missed = limit is not None and (figure > limit if least is None else figure < limit)
         self._missed += missed
-        verdict = "" if bound is None else "MISSED" if missed else "ok"
-        self._lines.append((name, *cells, form.format(figure), "" if bound is None else form.format(bound), verdict))
+        verdict = "" if limit is None else "MISSED" if missed else "ok"
+        self._lines.append((name, *cells, form.format(figure), "" if limit is None else form.format(limit), verdict))
 
     def finish(self) -> int:
         """Print the table; give the exit status: 1 if a bound was missed."""
