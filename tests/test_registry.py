@@ -164,7 +164,7 @@ def test_there_are_three_ports() -> None:
         registry.names("connector")  # type: ignore[arg-type]
 
 
-def test_secrets_come_from_the_environment() -> None:
+def test_secrets_come_from_the_environment(acme: None) -> None:
     environ = {"PASSWORD": PASSWORD, "TABLE": "orders", "URL": "postgresql://etl:x%40y@db/dw"}
     url = "postgresql://shop:${PASSWORD}@db/shop"
     made = registry.connector({"type": "sql", "url": url, "table": "${TABLE}_$${1}"}, environ=environ)
@@ -173,6 +173,11 @@ def test_secrets_come_from_the_environment() -> None:
     parts = {"drivername": "postgresql", "password": "${PASSWORD}"}
     made = registry.connector({"type": "sql", "url": parts, "table": "t"}, environ=environ)
     assert made._database.engine.url.password == PASSWORD  # type: ignore[attr-defined]
+    # A number is one.
+    made = registry.connector({"type": "countdown", "start": "${START}"}, environ={"START": "3"})
+    assert made.numbers == [3, 2, 1]  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match=r"connector\.start must be a whole number, and is text"):
+        registry.connector({"type": "countdown", "start": "${START}"}, environ={"START": "three"})
     # A whole URL is taken as it is.
     made = registry.connector({"type": "sql", "url": "${URL}", "table": "t"}, environ=environ)
     assert made._database.engine.url.password == "x@y"  # type: ignore[attr-defined]

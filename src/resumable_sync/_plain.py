@@ -61,6 +61,29 @@ class Filled:
                 text = text.replace(secret, f"${{{self.secrets[secret]}}}")
         return text
 
+    def value(self, key: str, hint: Any) -> Any:
+        """Give a value; one that is the environment's as a whole, and so a text, as the number that `hint` asks for."""
+        value = self.values[key]
+        if not isinstance(value, str) or value not in self.secrets or misfit(value, hint) is None:
+            return value
+        for kind in (int, float, _true_or_false):
+            try:
+                number: Any = kind(value)
+            except ValueError:
+                continue
+            if misfit(number, hint) is None:
+                return number
+        return value
+
+
+def _true_or_false(text: str) -> bool:
+    """Give a bool by its name.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return ("false", "true").index(text) == 1
+
 
 def fill(data: Mapping[str, Any], place: Place, environ: Mapping[str, str]) -> Filled:
     """Replace `${NAME}` in every text of plain data by the environment variable of that name; `$${` becomes `${`.

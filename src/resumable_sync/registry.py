@@ -13,8 +13,8 @@ function that makes the object. To add your own, declare it in the packaging of 
 
 Where its arguments are annotated with `str`, `int`, `float`, `bool`, `Literal`, lists and mappings of them, values of
 other types are refused before it is called. `${NAME}` in a value is replaced by the environment variable `NAME`, in the
-user and password of a URL percent-encoded as they must be there; `$${` stands for `${`. Everything is built without
-connecting to anything.
+user and password of a URL percent-encoded as they must be there, and for an argument that is a number as that number;
+`$${` stands for `${`. Everything is built without connecting to anything.
 """
 
 import inspect
@@ -214,8 +214,10 @@ def _check_keys(make: Callable[..., Any], filled: Filled, name: str, place: Plac
     for key in named:
         if parameters[key].default is inspect.Parameter.empty and key not in filled.values:
             raise ConfigurationError(f"{at(place)} has no {key!r}, which {name!r} must be given", place)
-    for key, value in filled.values.items():
-        problem = misfit(value, hints.get(key, Any))
+    for key in filled.values:
+        hint = hints.get(key, Any)
+        filled.values[key] = filled.value(key, hint)
+        problem = misfit(filled.values[key], hint)
         if problem is not None:
             here = (*place, key)
             raise ConfigurationError(filled.hide(f"{at(here)} {problem}"), here)

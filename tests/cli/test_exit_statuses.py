@@ -2,12 +2,14 @@
 
 import json
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cli.commands import ROWS, Shop, write
+from cli.commands import ROWS, Shop, rows_of, write
+from connectors.http_api import Reply, Request, api_of, orders
 from resumable_sync.stores.sql import SQLJobStore
 
 pytestmark = pytest.mark.kills
@@ -87,3 +89,46 @@ def test_what_was_killed_goes_on(shop: Shop) -> None:
     assert (told["status"], told["action"], told["job"]["attempt"]) == ("completed", "resume", 2)
     assert told["records"] <= ROWS - 500
     shop.check_exact()
+
+
+API_TO_POSTGRESQL = """
+job = "api-orders"
+sink = { type = "sql", table = "orders", mode = "append" }
+store = { type = "sql", url = "${WAREHOUSE}" }
+options = { batch_size = 50 }
+
+[source]
+type = "http"
+url = "${API}/keyset"
+records = "data.items"
+headers = { Authorization = "Bearer ${API_TOKEN}" }
+paging = { type = "keyset", key = { since_id = "id" } }
+"""
+TOKEN = "hunter2hunter2"
+
+
+def test_a_sync_of_an_api_goes_on_after_a_kill(tmp_path: Path, postgres_url: str) -> None:
+    write(postgres_url, "CREATE TABLE orders (id INTEGER, name TEXT, changed TEXT)")
+    (tmp_path / "sync.toml").write_text(API_TO_POSTGRESQL, encoding="utf-8")
+    shop = Shop(tmp_path, "", postgres_url)
+    asked, killed = threading.Event(), threading.Event()
+
+    def hang(_request: Request) -> Reply | None:
+        asked.set()
+        killed.wait(60.0)
+        return None
+
+    with api_of(orders(500), size=50) as api:
+        environment = {"API": api.url, "API_TOKEN": TOKEN}
+        api.next(*([lambda _request: None] * 5), hang)
+        with shop.start("run", **environment) as process:
+            assert asked.wait(60.0)
+            process.kill()
+            _, err = process.communicate(timeout=60)
+        killed.set()
+        done = shop.run("run", "-v", **environment)
+        assert {request.headers["authorization"] for request in api.requests} == {f"Bearer {TOKEN}"}
+    assert (done.returncode, done.stdout[:21]) == (0, "api-orders: completed"), done.stderr
+    assert "attempt 2, exactly_once" in done.stdout
+    assert TOKEN not in err + done.stdout + done.stderr
+    assert [row[0] for row in rows_of(postgres_url, "orders")] == [record["id"] for record in orders(500)]

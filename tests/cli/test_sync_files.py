@@ -83,6 +83,11 @@ def problems(text: str, folder: Path) -> list[str]:
             f"{GOOD}[options.retry]\nmax_tries = 3\nmax_waits = 1\n",
             "sync.toml, line 6: options.retry.max_waits is no key; did you",
         ),
+        (f"{GOOD}[options]\ncount = '${{SHOP_URL}}'\n", "sync.toml, line 5: options.count: count='${SHOP_URL}' is not"),
+        (
+            f"{GOOD}[options]\nprefetch = '${{NUMBER}}'\n",
+            "sync.toml, line 5: options.prefetch: the environment variable",
+        ),
         (f"{GOOD}options = 5\n", "sync.toml, line 4: options must be a table, such as [options] with keys below it"),
         (
             f"{GOOD}store.type = 'redsi'\n",
@@ -157,13 +162,13 @@ def test_jobs_share_store_and_options(tmp_path: Path) -> None:
     [jobs.orders]
     {SOURCE}
     {SINK}
-    options.batch_size = 10
+    options.batch_size = "${{BATCH}}"
 
     [jobs."all customers"]
     source = {{ type = "sql", url = "${{SHOP}}", query_template = "SELECT 1 LIMIT :limit OFFSET :offset" }}
     {SINK}
     """
-    found = read(text, tmp_path, SHOP="sqlite:///shop.db")
+    found = read(text, tmp_path, SHOP="sqlite:///shop.db", BATCH="10")
     assert isinstance(found.store, SQLJobStore)
     assert list(found.jobs) == ["orders", "all customers"]
     orders, customers = found.jobs.values()

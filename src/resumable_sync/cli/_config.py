@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 import attrs
 
 from resumable_sync import ConfigurationError, JobStore, MissingExtraError, Retry, Throttle, registry
 from resumable_sync._default_store import default_store
 from resumable_sync._options import SyncOptions, make_options
-from resumable_sync._plain import Place, at, misfit, suggestion
+from resumable_sync._plain import Filled, Place, at, fill, misfit, suggestion
 from resumable_sync._validate import check_job_id
 from resumable_sync.cli._toml import Document, read_document
 
@@ -193,19 +193,23 @@ class _Reader:
         if not self._is_table(data, place):
             return SyncOptions()
         self._known(data, place, OPTIONS)
+        filled = self._try(place, partial(fill, data, place, self._environ))
+        if filled is None:
+            return SyncOptions()
         for name in (name for name in data if name in OPTIONS):
             here = (*place, name)
-            checked = self._try(here, partial(self._option, job_id, name, data[name], here))
+            checked = self._try(here, partial(self._option, job_id, name, filled, here))
             options |= checked or {}
         return cast("SyncOptions", options)
 
-    def _option(self, job_id: str, name: str, value: Any, place: Place) -> dict[str, Any]:
+    def _option(self, job_id: str, name: str, filled: Filled, place: Place) -> dict[str, Any]:
         """Give an option as `run_full_sync` takes it.
 
         Raises:
             ConfigurationError: If its value is not possible.
         """
-        if value == NO_LIMIT and "None" in str(SyncOptions.__annotations__[name]):
+        value = filled.value(name, _HINTS[name])
+        if value == NO_LIMIT and misfit(None, _HINTS[name]) is None:
             value = None
         elif name == "throttle" and isinstance(value, int | float):
             value = Throttle(value)
@@ -218,7 +222,7 @@ class _Reader:
         try:
             make_options(job_id, option)
         except ConfigurationError as error:
-            msg = str(error).removeprefix(f"job {job_id!r}: ")
+            msg = filled.hide(str(error).removeprefix(f"job {job_id!r}: "))
             raise ConfigurationError(msg) from None
         return dict(option)
 
@@ -276,4 +280,5 @@ class _Reader:
         self.problems.append(self.document.says(place, text))
 
 
+_HINTS: dict[str, Any] = get_type_hints(SyncOptions) | {"throttle": float}
 _WHERE = {"source": "come from", "sink": "go"}

@@ -5,7 +5,15 @@ from enum import IntEnum
 
 import click
 
-from resumable_sync import ConfigurationError, JobHeldError, JobStatus, MissingExtraError, Plan, SyncResult
+from resumable_sync import (
+    ConfigurationError,
+    JobHeldError,
+    JobStatus,
+    LeaseLostError,
+    MissingExtraError,
+    Plan,
+    SyncResult,
+)
 
 __all__ = ["ExitStatus", "status_of_error", "status_of_plan", "status_of_result", "worst"]
 
@@ -52,7 +60,7 @@ def status_of_plan(plan: Plan) -> ExitStatus:
 
 def status_of_error(error: BaseException) -> ExitStatus:
     """Give the exit status of an error."""
-    if isinstance(error, JobHeldError):
+    if isinstance(error, JobHeldError | LeaseLostError):
         return ExitStatus.HELD
     if isinstance(error, ConfigurationError | MissingExtraError | click.ClickException):
         return ExitStatus.USAGE

@@ -106,7 +106,8 @@ def _run_job(
         return status_of_error(error), isinstance(error, Exception)
     status = status_of_result(result)
     output.result(_with_status(result, status), _ended(sync_file.name, result))
-    by_signal = status is ExitStatus.INTERRUPTED and (result.reason or "").startswith("SIG")
+    # Waiting for a job that is held ends by a signal too.
+    by_signal = any(name in (result.reason or "") for name in ("SIGINT", "SIGTERM"))
     return status, not by_signal
 
 
