@@ -186,14 +186,13 @@ def test_gone_is_expired_without_a_token_too(api: API) -> None:
         read(connector(api))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 5, 100])
-@pytest.mark.parametrize("status", [400, 410])
+@pytest.mark.parametrize(("batch_size", "status"), [(1, 410), (3, 400), (100, 410)])
 @pytest.mark.parametrize(("route", "paging"), [("token", WITH_ANCHOR), ("link", LinkPaging(anchor={"since_id": "id"}))])
 def test_with_an_anchor_reading_goes_on_without_a_gap(
-    api: API, route: str, paging: Any, status: int, batch_size: int
+    api: API, route: str, paging: Any, batch_size: int, status: int
 ) -> None:
     source = connector(api, route, paging)
-    for cut in range(1, len(RECORDS)):
+    for cut in range(1, len(RECORDS), 2):
         api.forgotten = {}
         pages: Any = source.read(None, batch_size)
         got: list[Any] = []
