@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from connectors.http_api import API, Reply, api_of, orders
 from doubles import FAST
-from resumable_sync import Batch, ConfigurationError, CursorError, run_full_sync, transactional
+from resumable_sync import Batch, ConfigurationError, CursorError, Job, JobStatus, run_full_sync, transactional
 from resumable_sync.connectors._http_address import as_pairs, filled_in, parse_url, taken_out
 from resumable_sync.connectors._http_body import MISSING, look_up
 from resumable_sync.connectors._http_errors import retry_after
@@ -392,3 +392,15 @@ def test_without_the_extra_its_name_is_told() -> None:
 
 def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def test_a_checkpoint_without_a_cursor_is_resumed_by_its_count(api: API) -> None:
+    paging = TokenPaging(token="meta.next", token_param="token")
+    connector = HTTPConnector(f"{api.url}/token", paging=paging, records="data.items")
+    store = MemoryJobStore()
+    lease = store.acquire("j", owner="the one before", ttl=60.0)
+    store.save(Job(id="j", status=JobStatus.FAILED, run=1, processed_records=9), lease)
+    store.release(lease)
+    delivered: list[Any] = []
+    result = run_full_sync("j", connector, lambda batch: delivered.extend(batch.records), store=store, batch_size=3)
+    assert (result.action, delivered) == ("resume", RECORDS[9:])

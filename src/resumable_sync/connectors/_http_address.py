@@ -195,7 +195,7 @@ def _split(url: str) -> tuple[Address, str] | None:
     if parts.scheme not in _DEFAULT_PORTS or not host:
         return None
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    return Address(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], path), parts.query
+    return Address(parts.scheme, host, _DEFAULT_PORTS[parts.scheme] if port is None else port, path), parts.query
 
 
 def _pairs(query: str) -> Iterable[tuple[str, str]]:

@@ -13,7 +13,8 @@ import copy
 import hashlib
 import ssl
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ _PAGINGS: dict[str, Any] = {
     "link": LinkPaging,
     "keyset": KeysetPaging,
 }
+_COUNTED_AT_ONCE = 1_000
 _GONE = (410,)
 _REFUSED = (400, 404, 410, 422)
 """Statuses with which APIs refuse a token that they no longer know."""
@@ -153,7 +155,7 @@ class HTTPConnector(Connector[Any]):
         return default_ssl_context()
 
     @override
-    def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Any]]:
+    def read(self, cursor: Cursor | None, batch_size: int) -> Generator[Page[Any]]:
         place = self._paging.start(cursor)
         if place is None:
             return
@@ -179,6 +181,27 @@ class HTTPConnector(Connector[Any]):
             )
             raise HTTPResponseError(msg)
         return found
+
+    def cursor_at(self, offset: int) -> Cursor | None:
+        """Give the cursor after the first `offset` records; None for offset 0, or if there are fewer records.
+
+        With `OffsetPaging` one request tells; with any other paging they are read and counted.
+        """
+        if offset <= 0:
+            return None
+        cursor: Cursor | None = [offset - 1] if isinstance(self._paging, OffsetPaging) and offset > 1 else None
+        left = offset if cursor is None else 1
+        while left:
+            with closing(self.read(cursor, min(left, _COUNTED_AT_ONCE))) as pages:
+                for page in pages:
+                    if len(page) > left:
+                        break  # and read on from here in smaller pages
+                    cursor, left = page.cursor, left - len(page)
+                    if not left:
+                        break
+                else:
+                    return None
+        return cursor
 
     def _connected(self) -> Link:
         return Link(self._limits, self._concurrency, self.ssl_context)
