@@ -12,6 +12,7 @@ from resumable_sync._errors import (
     CrashLoopError,
     CursorError,
     DeadLetterLimitError,
+    ExecutorBrokenError,
     JobHeldError,
     LeaseLostError,
     MissingExtraError,
@@ -21,7 +22,15 @@ from resumable_sync._errors import (
     StoreError,
     TransientError,
 )
-from resumable_sync._events import BatchCommitted, Event, RecordRefused, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._events import (
+    BatchCommitted,
+    Event,
+    PartsProgressed,
+    RecordRefused,
+    SyncFinished,
+    SyncStarted,
+    TryFailed,
+)
 from resumable_sync._formats import CopyText, Format, FormattingConnector, FormattingSink
 from resumable_sync._model import (
     AttemptRecord,
@@ -37,6 +46,8 @@ from resumable_sync._model import (
     Plan,
     SyncResult,
 )
+from resumable_sync._part import Part, part_of
+from resumable_sync._partition import begin_partitioned_sync, complete_partitioned_sync, run_partitioned_sync
 from resumable_sync._protocols import (
     AnchoredConnector,
     CheckpointingSink,
@@ -51,7 +62,6 @@ from resumable_sync._protocols import (
     PreparingSink,
     SeekableConnector,
     Sink,
-    SplittableConnector,
     StoreTransaction,
     TransactionalJobStore,
 )
@@ -60,6 +70,7 @@ from resumable_sync._replay import replay_dead_letters
 from resumable_sync._reset import reset_job
 from resumable_sync._retry import Retry
 from resumable_sync._sinks import transactional
+from resumable_sync._split import ConnectorPart, PartitionableSink, SplittableConnector
 from resumable_sync._tally import Difference
 from resumable_sync._throttle import Throttle
 from resumable_sync._verify import VerifyResult, verify_full_sync
@@ -79,6 +90,7 @@ __all__ = [
     "ColumnKind",
     "ConfigurationError",
     "Connector",
+    "ConnectorPart",
     "CopyText",
     "CrashLoopError",
     "Cursor",
@@ -89,6 +101,7 @@ __all__ = [
     "DescribingConnector",
     "Difference",
     "Event",
+    "ExecutorBrokenError",
     "Format",
     "FormattingConnector",
     "FormattingSink",
@@ -109,6 +122,9 @@ __all__ = [
     "Observer",
     "OffsetConnector",
     "Page",
+    "Part",
+    "PartitionableSink",
+    "PartsProgressed",
     "PinnableConnector",
     "Plan",
     "PreparingSink",
@@ -133,10 +149,14 @@ __all__ = [
     "TransientError",
     "TryFailed",
     "VerifyResult",
+    "begin_partitioned_sync",
+    "complete_partitioned_sync",
+    "part_of",
     "plan_full_sync",
     "replay_dead_letters",
     "reset_job",
     "run_full_sync",
+    "run_partitioned_sync",
     "transactional",
     "verify_full_sync",
 ]

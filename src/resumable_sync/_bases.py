@@ -18,7 +18,9 @@ from resumable_sync._cursor import encode_cursor
 from resumable_sync._cycle import CycleWatch
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor, Page, RecordT
+from resumable_sync._offset_part import offset_part, offset_places
 from resumable_sync._protocols import Connector
+from resumable_sync._split import ConnectorPart
 
 __all__ = ["KeysetConnector", "OffsetConnector", "TokenConnector"]
 
@@ -97,6 +99,22 @@ class OffsetConnector(_PagingConnector[RecordT]):
     def cursor_at(self, offset: int) -> Cursor | None:
         """Give the cursor after the first `offset` records; None for offset 0, or if there are fewer records."""
         return [offset] if offset > 0 and len(self._checked(self.fetch(offset - 1, 1))) > 0 else None
+
+    def split(self, parts: int) -> Sequence[ConnectorPart[RecordT]]:
+        """Give ranges of offsets with equal numbers of records; the last one ends where the source does.
+
+        Raises:
+            ConfigurationError: If `count` does not say how many records there are.
+        """
+        records = self.count()
+        if records is None:
+            msg = f"{type(self).__name__} cannot be split, since its count() does not say how many records there are;"
+            raise ConfigurationError(f"{msg} override count(), or read it in one piece with run_full_sync")
+        return [self.part(place) for place in offset_places(records, parts)]
+
+    def part(self, place: Cursor) -> ConnectorPart[RecordT]:
+        """Give the part from one offset to another one: `[100, 200]`, or `[300, None]` for the last one."""
+        return offset_part(self, place)
 
     def _offset(self, cursor: Cursor | None) -> int:
         if cursor is None:

@@ -25,7 +25,7 @@ from resumable_sync._validate import check_job_id
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["FullSync", "plan_full_sync", "run_full_sync"]
+__all__ = ["FullSync", "SinkRun", "plan_full_sync", "run_full_sync"]
 
 RecordT = TypeVar("RecordT", default=Any)
 
@@ -133,7 +133,7 @@ def run_full_sync(
         observers=observers,
         fast_path=fast_path,
     )
-    with _Run(job_id, connector, sink, store, options) as sync:
+    with SinkRun(job_id, connector, sink, store, options) as sync:
         for batch in sync:
             sync.deliver(batch)
     return sync.result
@@ -153,7 +153,7 @@ def plan_full_sync(
         ConfigurationError: If an argument cannot work.
         StoreError: If the store cannot be read.
     """
-    run = _Run(job_id, connector, sink, store, options)
+    run = SinkRun(job_id, connector, sink, store, options)
     try:
         return run.plan()
     finally:
@@ -309,7 +309,7 @@ class FullSync(Generic[RecordT]):
             raise ConfigurationError(msg)
 
 
-class _Run(FullSync[RecordT]):
+class SinkRun(FullSync[RecordT]):
     """The loop with a sink."""
 
     def __init__(
@@ -323,8 +323,14 @@ class _Run(FullSync[RecordT]):
         self._setup(job_id, connector, as_sink(sink), store, options)
 
     def plan(self) -> Plan:
+        """Say what entering it would do."""
         return plan(self._pieces)
 
+    def stop(self, reason: str) -> None:
+        """Ask to stop before the next batch."""
+        self._pieces.stop.request(reason)
+
     def deliver(self, batch: Batch[RecordT]) -> None:
+        """Have the sink write a batch that the loop gave."""
         assert self._attempt is not None  # noqa: S101 - it has given the batch
         self._attempt.deliver(batch)

@@ -8,6 +8,7 @@
     |-- CursorError                         unsupported, not advancing, or expired cursor
     |-- CrashLoopError                      attempts die one after the other without progress
     |-- DeadLetterLimitError                more records were refused than the run may leave behind
+    |-- ExecutorBrokenError                 the executor of a partitioned sync cannot go on
     |-- StoreError                          the store could not do what it was asked
     |   `-- StateCorruptError               a stored job cannot be what the library wrote
     |-- TransientError                      worth another try
@@ -27,6 +28,7 @@ __all__ = [
     "CrashLoopError",
     "CursorError",
     "DeadLetterLimitError",
+    "ExecutorBrokenError",
     "JobHeldError",
     "LeaseLostError",
     "MissingExtraError",
@@ -213,6 +215,28 @@ class DeadLetterLimitError(ResumableSyncError):
             f"(max_dead_letters={self.limit}); the batch in hand was not committed, the letters of earlier ones are "
             "kept. Mend the source or the sink (the cause of this error says why it refuses), or raise "
             "max_dead_letters, then call again with the same job_id"
+        )
+
+
+class ExecutorBrokenError(ResumableSyncError):
+    """The executor of a partitioned sync cannot go on; what it raised is the `__cause__`.
+
+    Args:
+        job_id: The job of the whole.
+        unfinished: Numbers of the parts that are not completed.
+    """
+
+    def __init__(self, job_id: str, unfinished: Sequence[int]) -> None:
+        super().__init__(job_id, tuple(unfinished))
+        self.job_id = job_id
+        self.unfinished = tuple(unfinished)
+
+    @override
+    def __str__(self) -> str:
+        return (
+            f"the executor of job {self.job_id!r} broke: one of its workers was killed (by the kernel, when memory is "
+            f"short), or it was shut down; {len(self.unfinished)} parts are not completed. Make a new executor and "
+            "call again with the same job_id: only these go on, each at its checkpoint"
         )
 
 

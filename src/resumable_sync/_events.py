@@ -6,7 +6,7 @@ import attrs
 
 from resumable_sync._model import Job, Plan, SyncResult
 
-__all__ = ["BatchCommitted", "Event", "RecordRefused", "SyncFinished", "SyncStarted", "TryFailed"]
+__all__ = ["BatchCommitted", "Event", "PartsProgressed", "RecordRefused", "SyncFinished", "SyncStarted", "TryFailed"]
 
 
 @attrs.frozen(kw_only=True)
@@ -86,4 +86,19 @@ class SyncFinished:
     result: SyncResult
 
 
-Event: TypeAlias = SyncStarted | BatchCommitted | TryFailed | RecordRefused | SyncFinished
+@attrs.frozen(kw_only=True)
+class PartsProgressed:
+    """Parts of a partitioned sync have moved on.
+
+    Attributes:
+        job: The job of the whole, with the sums of all parts.
+        completed: How many parts are completed.
+        parts: How many there are.
+    """
+
+    job: Job
+    completed: int
+    parts: int
+
+
+Event: TypeAlias = SyncStarted | BatchCommitted | TryFailed | RecordRefused | PartsProgressed | SyncFinished

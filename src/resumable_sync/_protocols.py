@@ -33,7 +33,6 @@ __all__ = [
     "PreparingSink",
     "SeekableConnector",
     "Sink",
-    "SplittableConnector",
     "StoreTransaction",
     "TransactionalJobStore",
 ]
@@ -124,15 +123,6 @@ class SeekableConnector(Protocol):
 
     def cursor_at(self, offset: int) -> Cursor | None:
         """Give the cursor after the first `offset` records; None for offset 0, or if there are fewer records."""
-        ...
-
-
-@runtime_checkable
-class SplittableConnector(Protocol):
-    """A connector that can be read in parts."""
-
-    def split(self, parts: int) -> Sequence[Connector[Any]]:
-        """Give at most `parts` contiguous, disjoint, picklable connectors that together are the whole."""
         ...
 
 

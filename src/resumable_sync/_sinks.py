@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["as_sink", "transactional"]
 
 _MEMBERS = ("begin", "write", "complete", "transactional", "idempotent")
-_ABILITIES = ("prepare", "checkpoint")
+_ABILITIES = ("prepare", "checkpoint", "part")
 _EXPECTED = "a sink is an object with write(batch, connection), a function f(batch), or transactional(f)"
 
 
@@ -137,6 +137,10 @@ class _CallableSink(Sink[RecordT]):
     def complete(self, job: Job, connection: "Connection | None") -> None:
         pass
 
+    def part(self, _job: Job) -> "_CallableSink[RecordT]":
+        """Give the sink of one part: the same function."""
+        return self
+
     @override
     def __repr__(self) -> str:
         return f"as_sink({_name(self._function)})"
@@ -164,6 +168,8 @@ class _PartialSink(Sink[Any]):
             # Protocols are told by their members, so a member may exist only where the object has it.
             if callable(getattr(sink, ability, None)):
                 setattr(self, ability, getattr(sink, ability))
+        if not any(hasattr(sink, member) for member in ("part", "begin", "complete")):
+            self.part = lambda _job: self  # it prepares and publishes nothing
 
     @override
     def begin(self, job: Job, connection: "Connection | None") -> None:
@@ -210,6 +216,10 @@ class _TransactionalSink(Sink[RecordT], Generic[RecordT]):
     @override
     def complete(self, job: Job, connection: "Connection | None") -> None:
         self._check(connection)
+
+    def part(self, _job: Job) -> "_TransactionalSink[RecordT]":
+        """Give the sink of one part: the same function."""
+        return self
 
     def _check(self, connection: "Connection | None") -> "Connection":
         if connection is None:

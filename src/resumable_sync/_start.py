@@ -17,6 +17,7 @@ from resumable_sync._model import (
     new_run_id,
 )
 from resumable_sync._options import DEFAULT_BATCH_SIZE, BatchSize, Options
+from resumable_sync._parts_plan import refuse_partitioned
 from resumable_sync._pieces import Pieces
 from resumable_sync._ports import keeps_checkpoint, writes_in_transaction
 from resumable_sync._protocols import (
@@ -81,6 +82,7 @@ def locate(job_id: str, connector: Connector, decision: Decision, retrier: Retri
     It finds the cursor of a job of which only the number of records is known; and where it can, it looks whether the
     last record delivered is still there as it was.
     """
+    refuse_partitioned(job_id, decision.cursor)
     if decision.seek is None:
         return _anchored(job_id, connector, decision, retrier)
     assert isinstance(connector, SeekableConnector)  # noqa: S101 - a rule of the decision

@@ -73,6 +73,14 @@ def assert_exact(make: Callable[[], SQLConnector], expected: list[tuple[Any, ...
             else:
                 assert cursor is None
         assert resumed.count() == len(expected)
+        for parts in {1, min(3, len(expected)), len(expected)}:
+            split = [connector.part(part.place) for connector in (make(),) for part in resumed.split(parts)]
+            read = [[row for page in part.read(None, 2) for row in page.records] for part in split]
+            assert shown([row for rows in read for row in rows]) == shown(expected)
+            sizes = [len(rows) for rows in read]
+            assert len(sizes) == parts
+            assert max(sizes) - min(sizes) <= 1
+            assert [part.count() for part in split] == sizes
 
 
 RANDOM = random.Random(20261124)

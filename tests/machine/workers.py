@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from machine.world import JOB_ID, TTL, Row, Seen, World, position, rows_of
 from resumable_sync import Batch, FullSync, Job, Retry, SyncResult, replay_dead_letters, reset_job
-from resumable_sync._engine import _Run
+from resumable_sync._engine import SinkRun
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.testing import FaultyConnector, FaultySink, FaultyStore
@@ -250,7 +250,7 @@ class Worker:
         if self.world.kind.loop:
             self.sync = FullSync(JOB_ID, connector, store=self._store(), **options)
         else:
-            self.sync = _Run(JOB_ID, connector, self._sink(), self._store(), options)  # type: ignore[arg-type]
+            self.sync = SinkRun(JOB_ID, connector, self._sink(), self._store(), options)  # type: ignore[arg-type]
         with self.sync as sync:
             self.open = sync._attempt is not None
             if not self.open:

@@ -28,6 +28,8 @@ FOUND_BY = {
     "always moved": ("a_record_that_is_there_has_not_moved", {}),
     "never moved": ("a_record_that_changed_has_moved", {}),
     "parts overlap": ("parts_are_the_whole", {"parts": 3}),
+    "another part for a place": ("parts_are_the_whole", {"parts": 3}),
+    "takes any place": ("a_part_needs_a_place", {}),
 }
 
 

@@ -81,12 +81,20 @@ class TinyConnector:
         overlap = 1 if "parts overlap" in self.bugs else 0
         return [TinyPart(start, min(end + overlap, len(RECORDS))) for start, end in zip(starts, ends, strict=True)]
 
+    def part(self, place: Cursor) -> "TinyPart":
+        if not (isinstance(place, list) and len(place) == 2 and all(type(end) is int for end in place)):
+            if "takes any place" in self.bugs:
+                return TinyPart(0, 1)
+            raise CursorError("no place")
+        return TinyPart(place[0] + ("another part for a place" in self.bugs), place[1])
+
 
 class TinyPart:
     """A part of the list."""
 
     def __init__(self, start: int, end: int) -> None:
         self.start, self.end = start, end
+        self.place = [start, end]
         self.fingerprint = None
 
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[dict[str, Any]]]:

@@ -37,6 +37,7 @@ class KeysetReader:
         self._streaming = streaming
         self._checked = False
         self._upper: Key | None = None
+        self._beginning: tuple[Key | None, Key | None, str | None] = (None, None, None)
 
     @property
     def plan(self) -> KeysetPlan:
@@ -63,6 +64,12 @@ class KeysetReader:
         self._plan.check(connection)
         self._checked = True
 
+    def whole(self, connection: Connection) -> tuple[Key | None, Key] | None:
+        """Give the keys between which a run that begins now reads; None if there is no row."""
+        after, upper, _ = self._beginning
+        upper = upper or self._plan.bound(connection)
+        return None if upper is None else (after, upper)
+
     def count(self, connection: Connection) -> int:
         """Count the rows, up to the bound if there is one."""
         return self._plan.count(connection, self._upper)
@@ -74,7 +81,7 @@ class KeysetReader:
 
     def read(self, cursor: Cursor | None, batch_size: int, fetch: Fetch | None = None) -> Iterator[Page[Any]]:
         """Yield the pages after a cursor, of what `fetch` gives; by default rows."""
-        after, upper, _ = (None, None, None) if cursor is None else self._interpret(cursor)
+        after, upper, _ = self._beginning if cursor is None else self._interpret(cursor)
         with connect(self._engine) as connection:
             # A connector may be used for many runs: each begins with a check of its own.
             if cursor is None or not self._checked:

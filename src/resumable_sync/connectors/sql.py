@@ -13,8 +13,14 @@ from resumable_sync._database import URLOrParts, database_identity, parse_url, s
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import Format, FormattingConnector
 from resumable_sync._model import Cursor, Page
-from resumable_sync._protocols import AnchoredConnector, Column, Connector, IfMoved, PinnableConnector
+from resumable_sync._protocols import (
+    AnchoredConnector,
+    Column,
+    IfMoved,
+    PinnableConnector,
+)
 from resumable_sync._ranges import KeyRanges, RangeConnector
+from resumable_sync._split import ConnectorPart, SplittableConnector
 from resumable_sync.connectors._columns import column_types
 from resumable_sync.connectors._copy_text import CopyTextPages, copy_text_format
 from resumable_sync.connectors._identity import listed_columns, params_digest, query_identity
@@ -24,6 +30,7 @@ from resumable_sync.connectors._range import open_ranges
 from resumable_sync.connectors._readers import KeysetReader, OffsetReader
 from resumable_sync.connectors._source import Source, TableOrQuery, is_query, resolve, select_statement
 from resumable_sync.connectors._source_engine import SourceEngine
+from resumable_sync.connectors._split import Span, SpanReader, split_span
 from resumable_sync.connectors._statements import connect
 from resumable_sync.connectors._template import SQLQueryTemplate
 
@@ -33,7 +40,14 @@ Row = tuple[Any, ...]
 Paging = Literal["keyset", "stream", "offset"]
 
 
-class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeConnector, FormattingConnector):
+class SQLConnector(
+    ConnectorPart[Row],
+    SplittableConnector,
+    PinnableConnector,
+    AnchoredConnector,
+    RangeConnector,
+    FormattingConnector,
+):
     """Reads a table or a query in pages, in the order of a unique key.
 
     Rows are plain tuples of what the driver gives, with the column names in `Page.columns`. Whatever happens between
@@ -139,6 +153,7 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
         self.if_moved = if_moved
         self._pinned: tuple[str, ...] | None = None
         self._copies = False
+        self._span: Span | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -162,7 +177,7 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
             "paging": "offset" if self._paging == "offset" else "keyset",
             "columns": listed_columns(reader.source.columns),
             "key": _written(reader.key),
-        }
+        } | ({} if self._span is None else {"range": self._span.identity})
         if isinstance(read, sa.Table) or not self._query:
             return parts | {"table": read.fullname if isinstance(read, sa.Table) else str(read)}
         text, params = read, self._params or {}
@@ -234,8 +249,47 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
         pinned._reset()  # noqa: SLF001
         return pinned
 
+    @property
+    @override
+    def place(self) -> Cursor:
+        """Between which keys it reads, such as `[[4711], [300000]]`; None for the whole."""
+        return None if self._span is None else self._span.place
+
+    @override
+    def split(self, parts: int) -> "Sequence[SQLConnector]":
+        """Give ranges of the key with about equal numbers of rows, up to the last key there is now.
+
+        Their ends are keys of rows, found by `SELECT count(*) ...` and, for each part, `SELECT id FROM orders WHERE id
+        > 4711 AND id <= 300000 ORDER BY id LIMIT 1 OFFSET 4710`, by the index alone.
+
+        Raises:
+            ConfigurationError: If it reads by offset, which gives no parts that stay the same, or by a key that cannot
+                be one.
+        """
+        reader = self._opened()
+        if not isinstance(reader, KeysetReader):
+            msg = "paging='offset' cannot be split into parts that stay the same; name unique columns in key= and"
+            raise ConfigurationError(f"{msg} leave paging out")
+        with connect(self._database.engine) as connection:
+            reader.check(connection)
+            whole = reader.whole(connection)
+            if whole is None:
+                return []
+            spans = split_span(connection, self._database.engine, reader.plan, Span(*whole), parts)
+        return [self.part(span.place) for span in spans]
+
+    @override
+    def part(self, place: Cursor) -> "SQLConnector":
+        made = copy.copy(self)
+        made._span = Span.of(place)  # noqa: SLF001 - our own
+        made._reset()  # noqa: SLF001
+        return made
+
     @override
     def ranges(self, key: KeySpec | None = None) -> KeyRanges:
+        if self._span is not None:
+            msg = "a part cannot be verified by itself; verify the whole: give the connector that was split"
+            raise ConfigurationError(msg)
         with connect(self._database.engine) as connection:
             source, own = self._resolved(connection)
             return open_ranges(self._database.engine, connection, source, own if key is None else parse_key(key))
@@ -270,7 +324,10 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
             if not key:
                 msg = f"{source.label} has no primary key; name unique columns to go by in key=, or use paging='offset'"
                 raise ConfigurationError(msg)
-            return KeysetReader(engine, KeysetPlan(connection, source, key), streaming=self._paging == "stream")
+            plan, streaming = KeysetPlan(connection, source, key), self._paging == "stream"
+            if self._span is not None:
+                return SpanReader(engine, plan, self._span, streaming=streaming)
+            return KeysetReader(engine, plan, streaming=streaming)
 
     def _resolved(self, connection: Connection) -> tuple[Source, tuple[KeyPart, ...]]:
         source = resolve(connection, self._table_or_query, self._params)
@@ -281,7 +338,8 @@ class SQLConnector(Connector[Row], PinnableConnector, AnchoredConnector, RangeCo
     @override
     def __repr__(self) -> str:
         what = f"query {_written(self._key or ())}" if self._query else str(self._table_or_query)
-        return f"SQLConnector({shown_url(self._database.engine.url)!r}, {what!r}, paging={self._paging!r})"
+        shown = f"SQLConnector({shown_url(self._database.engine.url)!r}, {what!r}, paging={self._paging!r})"
+        return shown if self._span is None else f"<a part of {shown}>"
 
     @override
     def __getstate__(self) -> dict[str, Any]:

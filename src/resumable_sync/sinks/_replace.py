@@ -4,7 +4,7 @@ import attrs
 from sqlalchemy import Connection
 
 from resumable_sync._database import is_mysql
-from resumable_sync._errors import ConfigurationError
+from resumable_sync._errors import ConfigurationError, StoreError
 from resumable_sync._model import Job
 from resumable_sync.sinks._registry import Registry
 from resumable_sync.sinks._staging import Make, Place, StagedReplacement
@@ -24,10 +24,12 @@ class Replacement:
     Args:
         target: Name of the target.
         schema: Its schema, as the user named it.
+        whole: The job that these jobs are parts of: they fill the staging table of its run, and it swaps that in.
     """
 
     target: str
     schema: str | None
+    whole: Job | None = None
     _tokens: dict[str, int] = attrs.field(factory=dict, init=False)
 
     def begin(self, connection: Connection, job: Job, make: Make) -> Place:
@@ -48,6 +50,8 @@ class Replacement:
             )
             raise ConfigurationError(msg)
         token = job.lease.fencing_token
+        if self.whole is not None:
+            return self._joined(connection, job, self.whole)
         place = self._of(connection).begin(connection, job, token, make)
         self._tokens[job.id] = token
         return place
@@ -58,12 +62,28 @@ class Replacement:
         Raises:
             ConfigurationError: If the target cannot be replaced any more, or `begin` was not called.
         """
+        if self.whole is not None:
+            return
         token = self._tokens.get(job.id)
         if token is None:
             msg = f"job {job.id!r}: SQLSink with mode='replace' was completed before begin(job); call that first"
             raise ConfigurationError(msg)
         Zombies(self.target, self.schema).end(connection, job.id, token)
         self._of(connection).complete(connection, job, token)
+
+    def _joined(self, connection: Connection, job: Job, whole: Job) -> Place:
+        schema = self.schema
+        if not is_mysql(connection.dialect):
+            schema = _swapper(connection).locate(connection, self.target, schema)
+        # The newest one: on MySQL and MariaDB a later attempt of the whole gives the table another name.
+        known = [each for each in Registry(connection, schema).loading(whole) if each.target == self.target]
+        if not known:
+            msg = (
+                f"job {job.id!r}: there is no staging table of run {whole.run} of job {whole.id!r} for the target "
+                f"{self.target!r}: that run was published or begun anew; start the whole again"
+            )
+            raise StoreError(msg)
+        return Place(max(known, key=lambda each: each.token).name, schema, staged=True)
 
     def _of(self, connection: Connection) -> MySQLReplacement | StagedReplacement:
         if is_mysql(connection.dialect):

@@ -14,6 +14,7 @@ from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
+from resumable_sync._split import PartitionableSink
 from resumable_sync.sinks._arguments import check_mode, key_names, split_name
 from resumable_sync.sinks._checkpoint import TargetCheckpoint
 from resumable_sync.sinks._copy import reads_copy_text
@@ -29,7 +30,7 @@ __all__ = ["SQLSink"]
 T = TypeVar("T")
 
 
-class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
+class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, PartitionableSink):
     """Write batches into a table on SQLite, PostgreSQL, MySQL or MariaDB, every record exactly once.
 
     Without `url` it writes on the connection of a transactional store, such as `SQLJobStore`: rows and the store's
@@ -167,11 +168,12 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
         self.idempotent = mode == "upsert"
         self.publishes_incomplete = publish_incomplete
         self._columns: Sequence[Column] | None = None
+        self._whole: Job | None = None
         self._open()
 
     def _open(self) -> None:
         self._writers: dict[str, Writer] = {}
-        self._replacement = Replacement(self._table, self._schema) if self._mode == "replace" else None
+        self._replacement = Replacement(self._table, self._schema, self._whole) if self._mode == "replace" else None
         self._token: int | None = None
         self._job_id: str | None = None
         # Two threads on one connection would commit each other's rows.
@@ -190,6 +192,13 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
     @override
     def prepare(self, columns: Sequence[Column]) -> None:
         self._columns = tuple(columns)
+
+    @override
+    def part(self, job: Job) -> "SQLSink":
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self._settings(), _whole=attrs.evolve(job, cursor=None))  # the plan need not travel
+        made._open()  # noqa: SLF001 - our own
+        return made
 
     @override
     def checkpoint(self, job: Job) -> Checkpoint | None:
@@ -421,6 +430,9 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
         if isinstance(self._url, Engine):
             msg = "SQLSink made from an engine does not pickle; make it from a URL"
             raise ConfigurationError(msg)
+        return self._settings()
+
+    def _settings(self) -> dict[str, Any]:
         runtime = ("_writers", "_replacement", "_token", "_job_id", "_lock", "_checkpoint", "_link", "_finalizer")
         return {name: value for name, value in self.__dict__.items() if name not in runtime}
 

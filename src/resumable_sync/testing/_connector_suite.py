@@ -24,9 +24,9 @@ from resumable_sync._protocols import (
     IfMoved,
     PinnableConnector,
     SeekableConnector,
-    SplittableConnector,
 )
 from resumable_sync._ranges import KeyRanges, RangeConnector
+from resumable_sync._split import SplittableConnector
 from resumable_sync.testing._store_base import in_threads, wait_until
 
 __all__ = ["ConnectorSuite"]
@@ -215,7 +215,10 @@ class ConnectorSuite:
         """The parts, one after the other, are the source: contiguous, disjoint, complete, each of them resumable."""
         if not isinstance(connector, SplittableConnector):
             pytest.skip("the connector has no split")
-        split = connector.split(parts)
+        try:
+            split = connector.split(parts)
+        except ConfigurationError as error:
+            pytest.skip(f"the connector cannot be split as it is: {error}")
         assert 1 <= len(split) <= parts
         pieces = []
         for part in split:
@@ -226,7 +229,18 @@ class ConnectorSuite:
                 done = sum(len(earlier) for earlier in pages[: place + 1])
                 assert _records(_read(part, page.cursor, 3)) == records[done:]
             pieces += records
+            again = connector.part(decode_cursor(encode_cursor(part.place)))
+            assert _records(_read(again, None, 4)) == records
         assert pieces == list(expected)
+
+    def test_a_part_needs_a_place(self, connector: Connector[Any]) -> None:
+        """What is no place of a part is a `CursorError`."""
+        if not isinstance(connector, SplittableConnector):
+            pytest.skip("the connector has no split")
+        places: list[Cursor] = ["no place", [], {"no": "place"}, timedelta(days=1)]
+        for place in places:
+            with pytest.raises(CursorError):
+                _read(connector.part(place), None, 2)
 
     def test_columns_match_the_records(self, connector: Connector[Any]) -> None:
         """The columns are named in the order of the records' values."""

@@ -201,7 +201,7 @@ class FaultyConnector(_Faulty[InnerT]):
             FaultyConnector(connector, [Fault("page", 3, Raise(TransientError, ("busy",)))])
     """
 
-    _special = frozenset({"read", "split", "pin", "in_format"})
+    _special = frozenset({"read", "split", "part", "pin", "in_format"})
     fingerprint: Any
     count: Any
     read: Any
@@ -237,6 +237,10 @@ class FaultyConnector(_Faulty[InnerT]):
     def _split(self, parts: int) -> Sequence[Any]:
         split = self._call("split", getattr(self._inner, "split"), parts)  # noqa: B009 - of any type
         return [FaultyConnector(part, self._faults) for part in split]
+
+    def _part(self, place: Cursor) -> Any:
+        part = self._call("part", getattr(self._inner, "part"), place)  # noqa: B009 - of any type
+        return FaultyConnector(part, self._reach)
 
 
 class FaultySink(_Faulty[InnerT]):

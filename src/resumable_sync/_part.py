@@ -1,0 +1,147 @@
+"""One part of a partitioned sync: a job of its own, for whoever gets to work on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from typing_extensions import Unpack
+
+from resumable_sync._engine import SinkRun
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._fingerprint import fingerprint_text, pinned_columns
+from resumable_sync._model import Batch, Cursor, Job, JobStatus, SyncResult
+from resumable_sync._options import SyncOptions
+from resumable_sync._parts_plan import PartsPlan, part_id
+from resumable_sync._protocols import Connector, JobStore, PinnableConnector, Sink
+from resumable_sync._sinks import as_sink
+from resumable_sync._split import PartitionableSink, SplittableConnector
+
+__all__ = ["Part", "check_parts_of", "part_of", "part_sink"]
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """One part of a partitioned sync, as the job store knows it.
+
+    Attributes:
+        job_id: The part's own job: `orders/0003`.
+        index: Its number, from 0.
+        place: Where it begins and ends, as `ConnectorPart.place`.
+        parent: The job of the whole, as stored when the part was looked up.
+    """
+
+    job_id: str
+    index: int
+    place: Cursor
+    parent: Job
+
+    def run(
+        self,
+        connector: Connector[Any],
+        sink: Sink[Any] | Callable[[Batch[Any]], object],
+        *,
+        store: JobStore,
+        **options: Unpack[SyncOptions],
+    ) -> SyncResult:
+        """Copy the part; called again after any death, go on exactly where it stopped, as `run_full_sync` does.
+
+        A part that is completed, or that another worker holds, is passed over (`result.action` is `"skip"` or
+        `"held"`). A part whose whole was stopped or begun anew since it was looked up delivers nothing and is
+        `interrupted`.
+
+        Args:
+            connector: The connector of the whole, as `begin_partitioned_sync` or `run_partitioned_sync` got it.
+            sink: The sink of the whole, likewise.
+            store: The store in which it was looked up.
+            **options: As for `run_full_sync`.
+
+        Raises:
+            ConfigurationError: If connector or sink cannot work in parts, or an argument cannot work.
+            Exception: As for `run_full_sync`.
+        """
+        whole = check_parts_of(self.parent.id, connector, sink)
+        given: SyncOptions = {"count": False, "if_completed": "skip", "if_held": "skip", **options}
+        run = SinkRun(self.job_id, self._connector(connector), part_sink(whole, self.parent), store, given)
+        with run as sync:
+            # Asked once the lease is there: a new run of the whole deletes this job before it begins, and so the lease.
+            reason = self._outdated(store)
+            if reason is not None:
+                sync.stop(reason)
+            for batch in sync:
+                sync.deliver(batch)
+        return sync.result
+
+    def _connector(self, connector: Connector[Any]) -> Connector[Any]:
+        pinned = pinned_columns(self.parent.fingerprint, fingerprint_text(connector.fingerprint))
+        if pinned is not None and isinstance(connector, PinnableConnector):
+            connector = connector.pin(pinned)
+        assert isinstance(connector, SplittableConnector)  # noqa: S101 - checked, and pinning keeps it
+        return connector.part(self.place)
+
+    def _outdated(self, store: JobStore) -> str | None:
+        parent = store.load(self.parent.id)
+        if parent is None or parent.run_id != self.parent.run_id:
+            return f"a new run of job {self.parent.id!r} has begun"
+        plan = PartsPlan.of(parent.cursor)
+        if parent.status is not JobStatus.RUNNING or plan is None or not plan.open:
+            return f"job {self.parent.id!r} is {parent.status}, and its parts go on when that is started again"
+        return None
+
+
+def part_of(job_id: str, index: int, *, store: JobStore) -> Part:
+    """Look up a part of a partitioned sync, by the id of the whole alone; for workers that this library did not start.
+
+    Whoever has the connector, the sink and the store of the whole can then `run` it, on whatever host:
+
+        part_of("orders", 3, store=store).run(connector, sink, store=store)
+
+    Args:
+        job_id: The whole, begun with `begin_partitioned_sync` or `run_partitioned_sync`.
+        index: Number of the part, from 0.
+        store: The job's store.
+
+    Raises:
+        ConfigurationError: If there is no such job in parts, or it has no such part.
+        StoreError: If the store cannot be read.
+    """
+    parent = store.load(job_id)
+    plan = None if parent is None else PartsPlan.of(parent.cursor)
+    if parent is None or plan is None or not plan.open:
+        msg = f"there is no job {job_id!r} in parts in the store; begin it with begin_partitioned_sync, or name another"
+        raise ConfigurationError(msg)
+    if type(index) is not int or not 0 <= index < len(plan.places):
+        msg = f"job {job_id!r} has no part {index!r}; its parts are 0 to {len(plan.places) - 1}"
+        raise ConfigurationError(msg)
+    return Part(job_id=part_id(job_id, index), index=index, place=plan.places[index], parent=parent)
+
+
+def check_parts_of(job_id: str, connector: object, sink: Any) -> PartitionableSink:
+    """See to it that connector and sink can work in parts.
+
+    Returns:
+        The sink.
+
+    Raises:
+        ConfigurationError: If one of them cannot.
+    """
+    if not isinstance(connector, SplittableConnector):
+        msg = f"job {job_id!r}: a {type(connector).__name__} cannot be split, since it has no split(parts) and"
+        raise ConfigurationError(f"{msg} part(place); add them, or read it in one piece with run_full_sync")
+    whole = as_sink(sink)
+    if not isinstance(whole, PartitionableSink):
+        msg = f"job {job_id!r}: {whole!r} has begin or complete, and does not say how parts of a job write side by side"
+        raise ConfigurationError(f"{msg}; give it the method part(job), or read in one piece with run_full_sync")
+    return whole
+
+
+def part_sink(whole: PartitionableSink, parent: Job) -> Sink[Any]:
+    """Give the sink of one part.
+
+    Raises:
+        ConfigurationError: If it promises more or less than the whole.
+    """
+    made = as_sink(whole.part(parent))
+    if made.transactional != as_sink(whole).transactional:
+        msg = f"job {parent.id!r}: part(job) of {whole!r} gave a sink that is transactional where the whole is not, or"
+        raise ConfigurationError(f"{msg} the other way round; let both be the same")
+    return made

@@ -1,0 +1,315 @@
+"""One source on many workers: parts that run side by side, and start again each by itself."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import attrs
+
+from resumable_sync._acquire import acquire, give_back
+from resumable_sync._coordinator import Coordinator
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._lease import LeaseKeeper
+from resumable_sync._model import Batch, Job, SyncResult
+from resumable_sync._options import BatchSize, Options, SyncOptions, make_options
+from resumable_sync._part import Part, check_parts_of, part_of
+from resumable_sync._parts_plan import PartsPlan, part_id
+from resumable_sync._pieces import Pieces, put_together
+from resumable_sync._protocols import Connector, JobStore, Observer, Sink
+from resumable_sync._report import annotate, log_decision, result_of
+from resumable_sync._restart import Decision, IfChanged, IfCompleted, IfHeld
+from resumable_sync._retry import Retry, StopRequested
+from resumable_sync._sinks import as_sink
+from resumable_sync._start import rules_of
+from resumable_sync._validate import check_job_id
+from resumable_sync._workers import PartTask, Workers, check_travels
+
+__all__ = ["begin_partitioned_sync", "complete_partitioned_sync", "run_partitioned_sync"]
+
+PARTS_PER_WORKER = 4
+"""So many that one slow part does not hold up the end, and so few that splitting costs nothing."""
+
+MAX_PARTS = 100_000
+
+AnySink = Sink[Any] | Callable[[Batch[Any]], object]
+
+
+def run_partitioned_sync(
+    job_id: str,
+    connector: Connector[Any],
+    sink: AnySink,
+    *,
+    store: JobStore,
+    executor: Executor,
+    parts: int | None = None,
+    batch_size: BatchSize = 1_000,
+    count: bool = True,
+    if_completed: IfCompleted = "rerun",
+    if_held: IfHeld = "raise",
+    if_changed: IfChanged = "raise",
+    resume_within: float | None = None,
+    retry: Retry = Retry(),  # noqa: B008 - frozen
+    lease_ttl: float = 60.0,
+    prefetch: int = 1,
+    max_stalled_attempts: int = 5,
+    max_runtime: float | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    stop_on_signals: bool = False,
+    observers: Sequence[Observer] = (),
+) -> SyncResult:
+    """Copy a source in parts, side by side on the workers of an executor; called again, go on with what is unfinished.
+
+    The plan of parts is made at the first start of a run and kept in its job. Each part is a job of its own, such as
+    `orders/0003`, with its own checkpoint and lease, so that any worker can go on with it after a death, and nothing
+    that is done is done again. A part that somebody else works on is left to him, and taken up if he dies. The job of
+    the whole is `completed` when all parts are.
+
+    With a sink that writes in the store's transaction, or keeps its own checkpoint, every record arrives exactly once,
+    however often the executor runs a task. Parts are written side by side: records of different parts come in any
+    order.
+
+    Args:
+        job_id: Names the whole, as for `run_full_sync`, with room for the numbers of parts: 1 to 249 characters.
+        connector: Where records come from; it can be split, as `SQLConnector` and `OffsetConnector` can.
+        sink: Where batches go: one that can be filled by parts, such as `SQLSink`, or any function of a batch, which is
+            called by several workers at once.
+        store: Where the jobs are kept. Beyond threads it must be one for several processes, such as `SQLJobStore`.
+        executor: Where parts run: a `ThreadPoolExecutor`, a `ProcessPoolExecutor` (with the start method "spawn" or
+            "forkserver"; a fork copies open connections), Dask's `client.get_executor(pure=False)`, or any other. It
+            stays open. Beyond threads connector, sink and store must pickle: make them from URLs.
+        parts: Most parts of a new run, 1 to 100,000. None (default): four for each worker of a pool.
+        batch_size: As for `run_full_sync`.
+        count: Whether to count the source beside the first batches (default True).
+        if_completed: What to do with a whole that is finished: "rerun" (default) or "skip".
+        if_held: What to do while another call works on the whole: "raise" (default), "skip" or "wait".
+        if_changed: What to do when the source is not the one of the plan: "raise" (default), "rerun" or "resume".
+        resume_within: Seconds; a plan with older progress starts a new run. None (default): any age.
+        retry: How transient errors are tried again.
+        lease_ttl: Seconds until the lease of a dead process on another host ends (default 60).
+        prefetch: Pages to read ahead in each part (default 1).
+        max_stalled_attempts: How many attempts in a row, at the whole or at a part, may die without progress.
+        max_runtime: Seconds after which all parts stop at their next batch. None (default): no limit.
+        should_stop: Is asked twice a second; True stops all parts at their next batch.
+        stop_on_signals: Whether SIGTERM and SIGINT do (default False; Ctrl-C always does, and then raises
+            KeyboardInterrupt).
+        observers: Functions that are called with the events of the whole: `SyncStarted`, `PartsProgressed`, `TryFailed`
+            and `SyncFinished`.
+
+    Returns:
+        What was done; `status` is `completed` or `interrupted`, or that of a job passed over. `reason` names the parts
+        that are not completed.
+
+    Raises:
+        ConfigurationError: If an argument cannot work, or the job was begun in one piece.
+        JobHeldError: If another call works on the whole.
+        SourceChangedError: If the source is not the one of the plan.
+        CrashLoopError: If too many attempts died in a row.
+        ExecutorBrokenError: If the executor cannot go on, such as a process pool of which a worker was killed.
+        LeaseLostError: If this call was overtaken while it slept.
+        StoreError: If the store cannot be read or written.
+        ExceptionGroup: If several parts failed: what each failed with.
+        Exception: What a single part failed with.
+    """
+    shared: SyncOptions = {
+        "batch_size": batch_size,
+        "retry": retry,
+        "lease_ttl": lease_ttl,
+        "prefetch": prefetch,
+        "max_stalled_attempts": max_stalled_attempts,
+    }
+    pieces = _pieces(
+        job_id,
+        connector,
+        sink,
+        store,
+        {
+            **shared,
+            "count": count,
+            "if_completed": if_completed,
+            "if_held": if_held,
+            "if_changed": if_changed,
+            "resume_within": resume_within,
+            "max_runtime": max_runtime,
+            "should_stop": should_stop,
+            "stop_on_signals": stop_on_signals,
+            "observers": observers,
+        },
+    )
+    most = _parts(job_id, parts, executor)
+    if if_changed == "resume":
+        shared["if_changed"] = "resume"
+
+    def work(coordinator: Coordinator) -> None:
+        task = PartTask(
+            job_id=job_id,
+            run_id=coordinator.job.run_id,
+            connector=connector,
+            sink=sink,
+            store=store,
+            options=shared,
+        )
+        if not isinstance(executor, ThreadPoolExecutor):
+            check_travels(task)
+        coordinator.work(Workers(executor, task))
+        if not pieces.stop.check():
+            coordinator.complete()
+
+    return _attempt(pieces, most, work)
+
+
+def begin_partitioned_sync(
+    job_id: str,
+    connector: Connector[Any],
+    sink: AnySink,
+    *,
+    store: JobStore,
+    parts: int,
+    if_completed: IfCompleted = "rerun",
+    if_changed: IfChanged = "raise",
+) -> Sequence[Part]:
+    """Make or find the plan of a partitioned sync and prepare its target, for workers that this library does not start.
+
+    Any number of workers then `run` the parts, each found by `part_of(job_id, index, store=store)`, in any order and as
+    often as it takes; `complete_partitioned_sync` ends the whole. Called again, it gives what is unfinished.
+
+    Args:
+        job_id: As for `run_partitioned_sync`.
+        connector: As for `run_partitioned_sync`.
+        sink: As for `run_partitioned_sync`.
+        store: As for `run_partitioned_sync`.
+        parts: Most parts of a new run, 1 to 100,000.
+        if_completed: What to do with a whole that is finished: "rerun" (default) or "skip", which gives no parts.
+        if_changed: As for `run_partitioned_sync`.
+
+    Returns:
+        The parts that are not completed.
+
+    Raises:
+        ConfigurationError: If an argument cannot work, or the job was begun in one piece.
+        JobHeldError: If a call works on the whole.
+        SourceChangedError: If the source is not the one of the plan.
+        StoreError: If the store cannot be read or written.
+    """
+    options: SyncOptions = {"count": False, "if_completed": if_completed, "if_changed": if_changed}
+    pieces = _pieces(job_id, connector, sink, store, options)
+    unfinished: list[int] = []
+
+    def leave(coordinator: Coordinator) -> None:
+        unfinished.extend(coordinator.unfinished)
+        coordinator.leave()
+
+    _attempt(pieces, _parts(job_id, parts, None), leave)
+    return [part_of(job_id, index, store=store) for index in unfinished]
+
+
+def complete_partitioned_sync(job_id: str, connector: Connector[Any], sink: AnySink, *, store: JobStore) -> SyncResult:
+    """End a partitioned sync whose parts were run by workers that this library did not start.
+
+    If all parts are completed, so is the whole, and with `SQLSink(mode="replace")` the new table takes the target's
+    place. Else nothing is published; call it again when they are.
+
+    Args:
+        job_id: The whole.
+        connector: Of the whole.
+        sink: Of the whole.
+        store: Of the whole.
+
+    Returns:
+        The whole: `completed`, or `interrupted` with the parts that are not completed in `reason`.
+
+    Raises:
+        ConfigurationError: If there is no such job in parts.
+        JobHeldError: If a call works on the whole.
+        StoreError: If the store cannot be read or written.
+    """
+    pieces = _pieces(job_id, connector, sink, store, {"count": False, "if_completed": "skip", "if_changed": "resume"})
+    stored = pieces.retrier.call("load", store.load, job_id)
+    if stored is None or PartsPlan.of(stored.cursor) is None:
+        msg = f"there is no job {job_id!r} in parts in the store; begin it with begin_partitioned_sync"
+        raise ConfigurationError(msg)
+    return _attempt(pieces, 1, Coordinator.complete)
+
+
+def _pieces(job_id: str, connector: Connector[Any], sink: AnySink, store: JobStore, options: SyncOptions) -> Pieces:
+    check_job_id(part_id(check_job_id(job_id), MAX_PARTS - 1))
+    checked: Options = make_options(job_id, options)
+    made: Sink[Any] = as_sink(sink)
+    pieces = put_together(job_id, connector, made, store, checked)
+    check_parts_of(job_id, connector, made)
+    return pieces
+
+
+def _parts(job_id: str, parts: int | None, executor: Executor | None) -> int:
+    if parts is None:
+        workers = getattr(executor, "_max_workers", None)
+        if type(workers) is not int:
+            msg = f"job {job_id!r}: how many workers a {type(executor).__name__} has cannot be told; give parts="
+            raise ConfigurationError(msg)
+        return PARTS_PER_WORKER * workers
+    if type(parts) is not int or not 1 <= parts <= MAX_PARTS:
+        msg = f"job {job_id!r}: parts={parts!r} is not possible; give a whole number from 1 to {MAX_PARTS:,}"
+        raise ConfigurationError(msg)
+    return parts
+
+
+def _attempt(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) -> SyncResult:
+    """Acquire the whole, begin, work, and end it in whatever way.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended it.
+    """
+    pieces.stop.start()
+    pieces.signals.__enter__()
+    try:
+        with pieces.stop.shield():
+            result = _shielded(pieces, parts, work)
+    except BaseException as error:
+        annotate(error, pieces.job_id, None, None)
+        if isinstance(error, StopRequested):
+            raise (KeyboardInterrupt() if pieces.stop.interrupt else error.__cause__ or error) from None
+        raise
+    finally:
+        pieces.signals.__exit__(None, None, None)
+    if pieces.stop.interrupt:
+        raise KeyboardInterrupt
+    return result
+
+
+def _shielded(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) -> SyncResult:
+    with pieces.stop.lifted():
+        rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
+    rules = attrs.evolve(rules, seekable=False)
+    granted = acquire(
+        pieces.store,
+        pieces.job_id,
+        rules,
+        ttl=pieces.options.lease_ttl,
+        if_held=pieces.options.if_held,
+        retrier=pieces.retrier,
+        stop=pieces.stop,
+    )
+    if granted.lease is None or granted.job is None:
+        return _passed_over(pieces, granted.job, granted.decision)
+    keeper = LeaseKeeper(pieces.store, granted.lease, pieces.options.lease_ttl, pieces.stop)
+    try:
+        keeper.start()
+    except BaseException:
+        give_back(pieces.store, granted.lease, pieces.patient)
+        raise
+    coordinator = Coordinator(pieces, granted.job, granted.decision, keeper)
+    try:
+        with pieces.stop.lifted():
+            coordinator.begin(rules.fingerprint, parts)
+            work(coordinator)
+    except BaseException as error:
+        if not coordinator.close(error):
+            raise
+    else:
+        coordinator.close(None)
+    assert coordinator.result is not None  # noqa: S101 - it is closed
+    return coordinator.result
+
+
+def _passed_over(pieces: Pieces, job: Job | None, decision: Decision) -> SyncResult:
+    log_decision(pieces.job_id, job, decision, pieces.guarantee)
+    return result_of(pieces, job or Job(id=pieces.job_id), decision.action, decision.reason)

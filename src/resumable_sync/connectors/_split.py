@@ -1,0 +1,155 @@
+"""Parts of a table or query: contiguous ranges of its key with about equal numbers of rows.
+
+The ends of parts are keys of rows, found by counting along the index, so they follow the rows, wherever these are
+crowded, and the order is that of the database. Nothing is compared in Python.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection, Engine, Select
+from typing_extensions import override
+
+from resumable_sync._cursor import encode_cursor
+from resumable_sync._errors import CursorError
+from resumable_sync._model import Cursor
+from resumable_sync.connectors._keyset import after_key, key_order, up_to_key
+from resumable_sync.connectors._plan import Key, KeysetPlan
+from resumable_sync.connectors._readers import KeysetReader
+from resumable_sync.connectors._statements import compile_statement, is_mysql
+
+__all__ = ["Span", "SpanReader", "split_span"]
+
+_AFTER, _UPTO, _OFFSET = (f"resumable_sync_{name}" for name in ("after", "upto", "offset"))
+
+
+@attrs.frozen
+class Span:
+    """The rows after one key and up to another one.
+
+    Attributes:
+        after: The key before the first row; None for the beginning of the source.
+        upto: The last key that belongs to it.
+    """
+
+    after: Key | None
+    upto: Key
+
+    @classmethod
+    def of(cls, place: Cursor) -> "Span":
+        """Read a span as a job keeps it.
+
+        Raises:
+            CursorError: If it is something else.
+        """
+        match place:
+            case [None | list(), list()] if type(place) is list:
+                return cls(*place)
+        msg = f"the place of a part is two keys, such as [[4711], [300000]], and this is a {type(place).__name__}"
+        raise CursorError(f"{msg}: it belongs to another connector; use the one that the parts were made by")
+
+    @property
+    def place(self) -> Cursor:
+        """The span as a job keeps it: `[[4711], [300000]]`, or `[None, [4711]]` for the first one."""
+        return [self.after, self.upto]
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others."""
+        return encode_cursor(self.place)
+
+
+class SpanReader(KeysetReader):
+    """Reads the rows of a span. That the key can be read by was checked when the source was split.
+
+    Args:
+        engine: To the source.
+        plan: What is read, by which key.
+        span: Which rows.
+        streaming: Whether to send one statement for all pages.
+
+    Raises:
+        CursorError: If the span belongs to another key.
+    """
+
+    def __init__(self, engine: Engine, plan: KeysetPlan, span: Span, *, streaming: bool) -> None:
+        super().__init__(engine, plan, streaming=streaming)
+        if not all(plan.codec.accepts(key) for key in (span.after, span.upto) if key is not None):
+            msg = f"the place of a part does not fit the key of {plan.source.label}: it belongs to another source or"
+            raise CursorError(f"{msg} key; use the connector that the parts were made by")
+        self._probes = _Probes(plan, engine)
+        self._span = span
+        self._beginning = (span.after, span.upto, None)
+
+    @override
+    def check(self, connection: Connection) -> None:
+        self._checked = True
+
+    @override
+    def count(self, connection: Connection) -> int:
+        return self._probes.count(connection, self._span)
+
+    @override
+    def cursor_at(self, connection: Connection, offset: int) -> Cursor | None:
+        after = self._probes.key_at(connection, self._span, offset - 1)
+        return None if after is None else [after, self._span.upto]
+
+
+def split_span(connection: Connection, engine: Engine, plan: KeysetPlan, span: Span, parts: int) -> Sequence[Span]:
+    """Cut a span into at most `parts` spans, whose numbers of rows differ by one at most while nothing changes.
+
+        SELECT count(*) FROM orders WHERE id <= 300000
+        SELECT id FROM orders WHERE id > 4711 AND id <= 300000 ORDER BY id LIMIT 1 OFFSET 4710        for each part
+
+    What comes or goes meanwhile moves the sizes, but never leaves out a row or takes one twice: each span begins where
+    the one before it ends.
+    """
+    probes = _Probes(plan, engine)
+    rows = probes.count(connection, span)
+    parts = max(1, min(parts, rows))
+    spans: list[Span] = []
+    rest = span
+    for part in range(1, parts):
+        size = rows * part // parts - rows * (part - 1) // parts
+        end = probes.key_at(connection, rest, size - 1)
+        if end is None or end == span.upto:
+            break
+        spans.append(Span(rest.after, end))
+        rest = Span(end, span.upto)
+    return [*spans, rest]
+
+
+class _Probes:
+    """The statements that look at a span, by the index alone."""
+
+    def __init__(self, plan: KeysetPlan, engine: Engine) -> None:
+        self._plan = plan
+        self._dialect = engine.dialect
+        self._after = [f"{_AFTER}_{place}" for place in range(len(plan.key))]
+        self._upto = [f"{_UPTO}_{place}" for place in range(len(plan.key))]
+
+    def count(self, connection: Connection, span: Span) -> int:
+        rows = sa.select(sa.func.count()).select_from(self._plan.source.selectable).where(*self._conditions(span))
+        return int(self._run(connection, rows, span).rows[0][0])
+
+    def key_at(self, connection: Connection, span: Span, offset: int) -> Key | None:
+        sides = self._plan.sides
+        keys: Select[Any] = sa.select(*(side.column for side in sides)).select_from(self._plan.source.selectable)
+        keys = keys.where(*self._conditions(span)).order_by(*key_order(sides))
+        fetched = self._run(
+            connection, keys.limit(1).offset(sa.bindparam(_OFFSET, None, type_=sa.BigInteger())), span, offset
+        )
+        return self._plan.codec.last(fetched, range(len(sides))) if fetched.rows else None
+
+    def _run(self, connection: Connection, select: Select[Any], span: Span, offset: int = 0) -> Any:
+        values = {_OFFSET: offset, **dict(zip(self._upto, span.upto, strict=True))}
+        if span.after is not None:
+            values.update(zip(self._after, span.after, strict=True))
+        return compile_statement(select, self._dialect).run(connection, values)
+
+    def _conditions(self, span: Span) -> list[ColumnElement[bool]]:
+        sides, rows = self._plan.sides, not is_mysql(self._dialect)  # MySQL reads the whole index for (a, b) > (x, y)
+        upto = up_to_key(sides, self._upto, rows=rows)
+        return [upto] if span.after is None else [after_key(sides, self._after, rows=rows), upto]
