@@ -1,6 +1,7 @@
 """One attempt: with the lease in hand, from the first batch to the last, and its end in whatever way."""
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -302,7 +303,7 @@ class Attempt(Generic[RecordT]):
         if self._batches == 0:
             return False
         seconds: Any = throttle()
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
             msg = f"job {self._pieces.job_id!r}: throttle() gave {seconds!r}; let it give seconds to wait, 0 or more"
             raise ConfigurationError(msg)
         return self._pieces.stop.wait(seconds)
@@ -356,11 +357,8 @@ class Attempt(Generic[RecordT]):
 
     def _end(self) -> None:
         """Finish a loop that ended by itself: the run, if the source is exhausted, else this attempt."""
-        if self._unconfirmed:
-            if not self._checkpoints.confirm():
-                self._checkpoints.settle()
-            self._confirm()
-        if self._pages is None or not self._pages.exhausted or self._in_hand is not None:
+        self._confirm()  # if the transaction is still open, saving says so
+        if self._pages is None or not self._pages.exhausted:
             self._checkpoints.save(self._ended(JobStatus.INTERRUPTED))
             return
         job = self._checkpoints.job

@@ -51,7 +51,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "_checkpoint": ENGINE,
     "_acquire": ("tests/engine/test_acquire.py",),
     "_start": ("tests/engine/test_start.py",),
-    "_attempt": ("tests/engine/test_attempt.py", "tests/engine/test_full_sync.py"),
+    "_attempt": ("tests/engine/test_attempt.py",),
     "_deliver": ("tests/engine/test_bisection.py",),
     "_dead_letters": ("tests/engine/test_bisection.py",),
     "_pages": ("tests/engine/test_reading.py",),
