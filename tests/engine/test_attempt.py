@@ -231,6 +231,25 @@ class TestBegin:
         assert dropped == [(store, opened.attempt._checkpoints)]
         assert len(target.begun) == 1
 
+    def test_records_come_in_the_format_that_was_found(
+        self, prepare: Open, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other, asked = Paced(30, clock), []
+
+        def found(pieces: Pieces, job: Job) -> Pieces:
+            asked.append(job)
+            return attrs.evolve(pieces, connector=other, format="text")
+
+        monkeypatch.setattr(_attempt, "in_best_format", found)
+        opened = prepare(HALFWAY)
+        opened.attempt.begin("source")
+        assert asked == [opened.attempt.job]
+        assert opened.events[0].plan.format == "text"
+        opened.next()
+        assert other.asked == [(20, 10)]
+        opened.attempt.close(None)
+        assert opened.attempt.result.format == "text"
+
     def test_a_loop_of_ones_own_has_no_sink(self, begin: Open) -> None:
         assert begin(sink=None).attempt._delivery is None
 
@@ -322,6 +341,13 @@ class TestSizes:
                 },
             )
         ]
+
+    def test_or_else_as_sink_and_connector_prefer(
+        self, begin: Open, made: list[Any], numbers: Paced, target: Target
+    ) -> None:
+        target.preferred_batch_size, numbers.preferred_prefetch = 30, 4  # type: ignore[attr-defined]
+        begin(HALFWAY, batch_size=None, prefetch=None)
+        assert (made[0][1]["batch_size"], made[0][1]["prefetch"]) == (30, 4)
 
     def test_after_a_death_the_first_size_is_smaller(self, begin: Open, made: list[Any]) -> None:
         begin(attrs.evolve(HALFWAY, stalled_attempts=1))

@@ -28,7 +28,6 @@ from resumable_sync._options import Options, SyncOptions
         ({"batch_size": True}, "batch_size=True"),
         ({"batch_size": "10"}, "batch_size='10'"),
         ({"batch_size": "automatic"}, "or 'auto'"),
-        ({"batch_size": None}, "batch_size=None"),
         ({"max_dead_letters": -1}, "max_dead_letters=-1"),
         ({"max_dead_letters": True}, "max_dead_letters=True"),
         ({"throttle": 500}, "throttle=500"),

@@ -12,10 +12,23 @@ from typing_extensions import override
 from doubles import FAST, Numbers, Target
 from resumable_sync import Checkpoint, ConfigurationError, Job, JobStatus, Lease, MemoryJobStore, StoreError, _start
 from resumable_sync._fingerprint import fingerprint_text
+from resumable_sync._formats import Format
 from resumable_sync._options import Options
+from resumable_sync._pieces import put_together
 from resumable_sync._restart import Decision, Rules
 from resumable_sync._retry import Retrier
-from resumable_sync._start import begin_sink, drop_old_letters, locate, pinned, rules_of, starting_job
+from resumable_sync._start import (
+    batch_size_of,
+    begin_sink,
+    drop_old_letters,
+    in_best_format,
+    locate,
+    offered_formats,
+    pinned,
+    prefetch_of,
+    rules_of,
+    starting_job,
+)
 
 BEFORE, NOW = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 RUN_ID, NEW_RUN_ID = "the run", "a new run"
@@ -133,6 +146,138 @@ class TestRules:
         connector: Any = type("Asked", (), {"fingerprint": property(answer)})()
         assert rules_of(connector, Options(), retrier).fingerprint == fingerprint_text({"query": "q"})
         assert failed == ["fingerprint"]
+
+
+class TestPreferences:
+    """What nobody says is as sink and connector prefer, if that can be."""
+
+    @pytest.mark.parametrize(
+        ("said", "preferred", "size"),
+        [
+            (7, {"preferred_batch_size": 5_000}, 7),
+            ("auto", {"preferred_batch_size": 5_000}, "auto"),
+            (None, {"preferred_batch_size": 5_000}, 5_000),
+            (None, {"preferred_batch_size": 1}, 1),
+            (None, {"preferred_batch_size": 0}, 1_000),
+            (None, {"preferred_batch_size": True}, 1_000),
+            (None, {"preferred_batch_size": "7"}, 1_000),
+            (None, {}, 1_000),
+        ],
+    )
+    def test_of_a_batch(self, said: Any, preferred: dict[str, Any], size: Any) -> None:
+        pieces: Any = SimpleNamespace(options=Options(batch_size=said), sink=SimpleNamespace(**preferred))
+        assert batch_size_of(pieces) == size
+
+    def test_the_unit_of_a_job_that_only_counted_is_what_it_always_was(self, retrier: Retrier) -> None:
+        assert rules_of(Numbers(1), Options(batch_size=None), retrier).batch_size == 1_000
+
+    @pytest.mark.parametrize(
+        ("said", "preferred", "pages"),
+        [
+            (7, {"preferred_prefetch": 4}, 7),
+            (0, {"preferred_prefetch": 4}, 0),
+            (None, {"preferred_prefetch": 4}, 4),
+            (None, {"preferred_prefetch": 0}, 0),
+            (None, {"preferred_prefetch": -1}, 1),
+            (None, {"preferred_prefetch": True}, 1),
+            (None, {"preferred_prefetch": "7"}, 1),
+            (None, {}, 1),
+        ],
+    )
+    def test_of_pages_ahead(self, said: int | None, preferred: dict[str, Any], pages: int) -> None:
+        connector: Any = SimpleNamespace(**preferred)
+        assert prefetch_of(connector, Options(prefetch=said)) == pages
+
+
+TEXT, LINES = (Format(name=name, columns=("n",), types=("bigint",)) for name in ("text", "lines"))
+
+
+class Offering(Numbers):
+    """Can give records in two formats."""
+
+    def formats(self) -> list[Format]:
+        return [TEXT, LINES]
+
+    def in_format(self, format_: Format) -> Any:
+        return f"in {format_.name}"
+
+
+class Taking(Target):
+    """Takes records in some formats."""
+
+    def __init__(self, *formats: Format) -> None:
+        super().__init__()
+        self.formats = formats
+        self.asked: list[Any] = []
+
+    def takes(self, format_: Format, job: Job) -> bool:
+        self.asked.append((format_, job))
+        return format_ in self.formats
+
+
+class Wrapper:
+    """Hands on the attributes of another object."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class TestFormats:
+    @pytest.fixture
+    def pieces(self, retrier: Retrier) -> Callable[..., Any]:
+        def make(connector: Any, sink: Any, **options: Any) -> Any:
+            return put_together("j", connector, sink, Letters([]), Options(**options))
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("options", "offered"),
+        [({}, [TEXT, LINES]), ({"fast_path": False}, []), ({"on_refused": "dead_letter"}, [])],
+    )
+    def test_they_are_offered_to_whom_they_suit(
+        self, pieces: Any, options: dict[str, Any], offered: list[Format]
+    ) -> None:
+        sink = Taking()
+        sink.transactional = True
+        assert list(offered_formats(pieces(Offering(1), sink, **options))) == offered
+
+    @pytest.mark.parametrize(
+        ("connector", "sink"),
+        [
+            (Offering(1), Target()),
+            (Numbers(1), Taking()),
+            (Wrapper(Offering(1)), Taking()),
+            (Offering(1), Wrapper(Taking())),
+        ],
+    )
+    def test_where_one_of_them_knows_none_there_is_none(self, pieces: Any, connector: Any, sink: Any) -> None:
+        assert offered_formats(pieces(connector, sink)) == ()
+
+    @pytest.mark.parametrize(("taken", "asked"), [(TEXT, [TEXT]), (LINES, [TEXT, LINES])])
+    def test_the_first_is_taken_that_suits(self, pieces: Any, taken: Format, asked: list[Format]) -> None:
+        sink = Taking(taken)
+        given = pieces(Offering(1), sink)
+        found: Any = in_best_format(given, LEFT)
+        assert (found.connector, found.format) == (f"in {taken.name}", taken.name)
+        assert sink.asked == [(format_, LEFT) for format_ in asked]
+        assert attrs.evolve(found, connector=given.connector, format=given.format) == given
+
+    def test_where_none_suits_records_stay_what_they_are(self, pieces: Any) -> None:
+        given = pieces(Offering(1), Taking())
+        assert in_best_format(given, LEFT) is given
+        assert given.format == "records"
+
+    def test_they_are_asked_for_again(self, pieces: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Moody(Offering):
+            formats = once([TEXT])
+
+        told: list[Any] = []
+        given = pieces(Moody(1), Taking(TEXT), observers=(told.append,), retry=FAST)
+        assert in_best_format(given, LEFT).format == "text"
+        assert [event.call for event in told] == ["formats"]
 
 
 class TestPlace:
