@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from packages import install_package
-from resumable_sync import ConfigurationError, JobStatus, MissingExtraError, registry, run_full_sync
+from resumable_sync import ConfigurationError, JobStatus, MissingExtraError, Sink, registry, run_full_sync
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.memory import MemoryJobStore
@@ -87,6 +87,10 @@ def test_what_is_ours_is_there() -> None:
     assert isinstance(registry.sink(SQL | {"url": {"drivername": "sqlite"}, "table": "t", "mode": "append"}), SQLSink)
     assert isinstance(registry.store({"type": "sql", "url": {"drivername": "sqlite", "database": "x.db"}}), SQLJobStore)
     assert isinstance(registry.store({"type": "memory"}), MemoryJobStore)
+    files: dict[str, Any] = {"path": "in/*", "storage_options": {"key": "${HOME}"}}
+    for kind, columns in (("csv", {"columns": ["a"], "delimiter": ";"}), ("jsonl", {"compression": "gzip"})):
+        assert registry.connector({"type": kind, **columns, **files, "path": "s3://b/*"}).fingerprint
+        assert isinstance(registry.sink({"type": kind, "path": "out", "mode": "append"}), Sink)
     assert {"memory", "sql"} <= set(registry.names("stores"))
 
 
