@@ -6,6 +6,7 @@ stores in `resumable_sync.stores`; conformance suites for your own in `resumable
 """
 
 from resumable_sync._bases import KeysetConnector, OffsetConnector, TokenConnector
+from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._engine import FullSync, plan_full_sync, run_full_sync
 from resumable_sync._errors import (
     ConfigurationError,
@@ -151,6 +152,8 @@ __all__ = [
     "VerifyResult",
     "begin_partitioned_sync",
     "complete_partitioned_sync",
+    "decode_cursor",
+    "encode_cursor",
     "part_of",
     "plan_full_sync",
     "replay_dead_letters",
