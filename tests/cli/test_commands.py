@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from cli.commands import Shop, write
 from cli.conftest import Told
+from doubles import Numbers
 from packages import install_package
-from resumable_sync import Job, JobStatus, Lease
+from resumable_sync import Job, JobStatus, Lease, run_partitioned_sync
 from resumable_sync.cli._output import age, counted, one_line, plain
 from resumable_sync.cli._status import ExitStatus, worst
 from resumable_sync.cli._table import needs, standing
@@ -261,6 +263,17 @@ def test_top_looks_as_often_as_it_is_told(call: Call, shop: Shop) -> None:
     call("run", "-q", "--max-records", "300")
     found = [json.loads(line) for line in call("top", "--json", "--times", "2", "--interval", "0.1").out.splitlines()]
     assert [(job["id"], job["rate"]) for job in found] == [("orders", None), ("orders", 0.0)]
+
+
+def test_parts_are_left_out_unless_asked_for(call: Call, shop: Shop) -> None:
+    with SQLJobStore(shop.target) as store, ThreadPoolExecutor(2) as executor:
+        run_partitioned_sync("numbers", Numbers(100), lambda _: None, store=store, executor=executor, parts=3)
+    names = [json.loads(line)["id"] for line in call("jobs", "--json").out.splitlines()]
+    assert names == ["numbers"]
+    names = [json.loads(line)["id"] for line in call("jobs", "--parts", "--json").out.splitlines()]
+    assert names == ["numbers", "numbers/0000", "numbers/0001", "numbers/0002"]
+    assert "1 job, 0 at work" in call("top").out
+    assert "cursor        {'parts': 'resumable_sync parts'" in call("show", "numbers").out
 
 
 def test_rates_are_of_one_run() -> None:

@@ -2,12 +2,13 @@
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from doubles import FAST, Numbers, Target, fail_at
-from resumable_sync import MemoryJobStore, TransientError, run_full_sync
+from resumable_sync import MemoryJobStore, TransientError, run_full_sync, run_partitioned_sync
 from resumable_sync.observers.log import StructuredLog
 
 USUAL = set(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
@@ -48,3 +49,16 @@ def test_a_failure_is_a_warning_with_its_error(caplog: pytest.LogCaptureFixture)
         )
     last = [record for record in caplog.records if record.name == "mine"][-1]
     assert (last.levelname, fields(last)["error"]) == ("WARNING", "OSError: gone")
+
+
+def test_the_progress_of_parts_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "resumable_sync.events")
+    store = MemoryJobStore()
+    with ThreadPoolExecutor(2) as executor:
+        run_partitioned_sync(
+            "numbers", Numbers(20), lambda _: None, store=store, executor=executor, parts=4, observers=[StructuredLog()]
+        )
+    told = [fields(record) for record in caplog.records if record.name == "resumable_sync.events"]
+    (*_, progressed, _) = told
+    assert set(progressed) == JOB | {"parts_completed", "parts"}
+    assert (progressed["parts_completed"], progressed["parts"], progressed["processed_records"]) == (4, 4, 20)

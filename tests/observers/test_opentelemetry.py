@@ -1,6 +1,7 @@
 """Traces and metrics, as OpenTelemetry's own in-memory exporters get them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from opentelemetry.trace import StatusCode
 from sqlalchemy import create_engine, text
 
 from doubles import FAST, Numbers, Picky, Target, fail_at
-from resumable_sync import MemoryJobStore, TransientError, run_full_sync
+from resumable_sync import MemoryJobStore, TransientError, run_full_sync, run_partitioned_sync
 from resumable_sync.observers.opentelemetry import OpenTelemetryObserver
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -137,3 +138,20 @@ def test_failed_tries_and_refused_records_are_span_events(telemetry: Telemetry, 
     (event,) = picky.events
     assert event.name == "resumable_sync.record_refused"
     assert telemetry.sums()["dead_letters"] == telemetry.sums()["failed_tries"] == 1
+
+
+def test_what_parts_deliver_is_counted_once(telemetry: Telemetry) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        run_partitioned_sync(
+            "numbers",
+            Numbers(100),
+            lambda _: None,
+            store=MemoryJobStore(),
+            executor=executor,
+            parts=5,
+            batch_size=10,
+            observers=[telemetry.observer()],
+        )
+    (attempt,) = telemetry.named("attempt")
+    assert attempt.attributes["resumable_sync.parts"] == attempt.attributes["resumable_sync.parts.completed"] == 5
+    assert telemetry.sums() == {"records": 100, "batches": 10, "attempts": 1}

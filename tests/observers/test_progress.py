@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from rich.console import Console
 from sqlalchemy import create_engine, text
 
 from doubles import FAST, Numbers, Picky, Target, fail_at
-from resumable_sync import MemoryJobStore, MissingExtraError, Observer, TransientError, run_full_sync
+from resumable_sync import (
+    MemoryJobStore,
+    MissingExtraError,
+    Observer,
+    TransientError,
+    run_full_sync,
+    run_partitioned_sync,
+)
 from resumable_sync.observers.rich import RichProgress
 from resumable_sync.observers.tqdm import TqdmProgress
 from resumable_sync.stores.sql import SQLJobStore
@@ -120,6 +128,23 @@ def test_two_jobs_share_a_bar(make: Make) -> None:
     sync(nested, MemoryJobStore())
     assert "inner" in drawn(file)
     assert "1,000 of 1,000" in drawn(file) or "1.00k/1.00k" in drawn(file)
+
+
+@BARS
+def test_parts_are_shown(make: Make) -> None:
+    observer, file = make()
+    with ThreadPoolExecutor(2) as executor:
+        run_partitioned_sync(
+            "numbers",
+            Numbers(1_000),
+            lambda _: None,
+            store=MemoryJobStore(),
+            executor=executor,
+            parts=4,
+            observers=[observer],
+        )
+    assert "4 of 4 parts" in drawn(file)
+    assert re.search(r"1,000 of 1,000|1.00k/1.00k", drawn(file).splitlines()[-1])
 
 
 @BARS

@@ -27,23 +27,25 @@ from resumable_sync.cli._common import DEFAULT_FILE, job_of_store, json_and_verb
 from resumable_sync.cli._config import read_sync_file
 from resumable_sync.cli._output import Output, age, counted, one_line, plain, progress_of
 from resumable_sync.cli._status import ExitStatus, status_of_result
-from resumable_sync.cli._table import jobs_table, needs, standing
+from resumable_sync.cli._table import jobs_table, needs, standing, wholes
 
 __all__ = ["dead_letters", "jobs", "reset", "show", "stop"]
 
 SHOWN_ATTEMPTS = 12
+SHOWN_CURSOR = 300
 
 
 @click.command
+@click.option("--parts", is_flag=True, help="List the parts too of jobs that are synced in parts.")
 @with_store
 @json_and_verbose
-def jobs(config: str | None, store_url: str | None, output: Output) -> ExitStatus:
+def jobs(config: str | None, store_url: str | None, output: Output, *, parts: bool) -> ExitStatus:
     """List the jobs of a store: how far they are, who works on them, and what they need.
 
     "died" is a job whose process is gone without a word; run it again, and it goes on.
     """
     with store_of(config, store_url, output) as store:
-        found = sorted(store.jobs(), key=lambda job: job.id)
+        found = sorted(store.jobs() if parts else wholes(store.jobs()), key=lambda job: job.id)
     if output.as_json:
         for job in found:
             output.result(_facts(job))
@@ -211,7 +213,9 @@ def _described(job: Job) -> Iterator[tuple[str, str]]:
     yield "dead letters", f"{job.dead_letters:,}" if job.dead_letters else ""
     yield "run", f"{job.run}, attempt {job.attempt}"
     yield "worker", f"{job.lease.owner}, until {job.lease.expires_at.isoformat()}" if job.lease else ""
-    yield "cursor", one_line(repr(plain(job.cursor))) if job.cursor is not None else "the beginning"
+    cursor = "the beginning" if job.cursor is None else one_line(repr(plain(job.cursor)))
+    # That of a sync in parts is its plan, of up to 64 KiB.
+    yield "cursor", cursor if len(cursor) <= SHOWN_CURSOR else f"{cursor[:SHOWN_CURSOR]}... (--json shows all)"
     yield "batch size", f"{job.batch_size:,}" if job.batch_size else ""
     for name in ("created", "started", "updated", "finished"):
         moment = getattr(job, f"{name}_at")

@@ -7,9 +7,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from resumable_sync import Job
+from resumable_sync._parts_plan import PartsPlan, part_id
 from resumable_sync.cli._output import age, counted, one_line, progress_of
 
-__all__ = ["holder", "jobs_table", "needs", "standing"]
+__all__ = ["holder", "jobs_table", "needs", "standing", "wholes"]
 
 STYLES = {
     "running": "cyan",
@@ -51,6 +52,14 @@ def needs(job: Job) -> str:
     if found == "failed":
         return f"run again; {one_line(job.error or '')}"
     return "run again, it goes on"
+
+
+def wholes(jobs: Iterable[Job]) -> list[Job]:
+    """Give jobs without the parts, such as `orders/0003`, of those among them that are synced in parts."""
+    found = list(jobs)
+    plans = {job.id: PartsPlan.of(job.cursor) for job in found}
+    parts = {part_id(name, index) for name, plan in plans.items() if plan for index in range(len(plan.places))}
+    return [job for job in found if job.id not in parts]
 
 
 def jobs_table(jobs: Iterable[Job], rates: Mapping[str, float] | None = None) -> Table:

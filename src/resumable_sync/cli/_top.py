@@ -15,7 +15,7 @@ from resumable_sync import Job, JobStore
 from resumable_sync.cli._common import json_and_verbose, store_of, with_store
 from resumable_sync.cli._output import Output, counted, plain
 from resumable_sync.cli._status import ExitStatus
-from resumable_sync.cli._table import jobs_table, needs, standing
+from resumable_sync.cli._table import jobs_table, needs, standing, wholes
 
 __all__ = ["Rates", "top"]
 
@@ -77,7 +77,7 @@ def _watch(
     pause = threading.Event()
     try:
         for look in itertools.count(1):
-            found = sorted(store.jobs(), key=lambda job: (URGENCY.index(standing(job)), job.id))
+            found = sorted(wholes(store.jobs()), key=lambda job: (URGENCY.index(standing(job)), job.id))
             rates.look(found, datetime.now(UTC))
             draw(found)
             if look == times:

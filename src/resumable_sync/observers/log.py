@@ -3,7 +3,15 @@
 import logging
 from typing import Any
 
-from resumable_sync._events import BatchCommitted, Event, RecordRefused, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._events import (
+    BatchCommitted,
+    Event,
+    PartsProgressed,
+    RecordRefused,
+    SyncFinished,
+    SyncStarted,
+    TryFailed,
+)
 
 __all__ = ["StructuredLog"]
 
@@ -21,6 +29,7 @@ class StructuredLog:
     - `sync_started`: `job_id, run, attempt, status, processed_records, dead_letters, total_records, action, reason,
       guarantee`;
     - `batch_committed`: the first seven of these, `sequence, records, read_seconds, write_seconds`;
+    - `parts_progressed`, of a sync in parts: the first seven, `parts_completed, parts`;
     - `try_failed`: `job_id, call, tries, wait_seconds, error`;
     - `record_refused`: `job_id, sequence, error`;
     - `sync_finished`: the seven, `records, batches, seconds, reason, guarantee, error`.
@@ -31,7 +40,7 @@ class StructuredLog:
     Args:
         logger: Where to log. None: the logger `resumable_sync.events`.
         level: Level of starts and ends (default INFO).
-        batch_level: Level of batches (default DEBUG): there may be many.
+        batch_level: Level of batches, and of the progress of parts (default DEBUG): there may be many.
     """
 
     def __init__(
@@ -72,6 +81,9 @@ class StructuredLog:
             case RecordRefused():
                 fields = {"job_id": event.job_id, "sequence": event.sequence, "error": event.error}
                 self._log("record_refused", max(self._level, logging.WARNING), fields)
+            case PartsProgressed():
+                parts = {"parts_completed": event.completed, "parts": event.parts}
+                self._log("parts_progressed", self._batch_level, _job_fields(event.job) | parts)
             case SyncFinished():
                 self._finished(event)
 

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from resumable_sync._errors import MissingExtraError
-from resumable_sync._events import BatchCommitted, Event, RecordRefused, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._events import (
+    BatchCommitted,
+    Event,
+    PartsProgressed,
+    RecordRefused,
+    SyncFinished,
+    SyncStarted,
+    TryFailed,
+)
 
 try:
     from opentelemetry import metrics, trace
@@ -22,12 +30,14 @@ SCOPE = "resumable_sync"
 NANOSECONDS = 1_000_000_000
 
 
-@attrs.frozen
+@attrs.define
 class _Open:
-    """The span of an attempt, and what its batches need of it."""
+    """The span of an attempt, what its batches need of it, and how far its job was at the last look."""
 
     span: Span
     context: Context
+    records: int
+    batches: int
 
 
 class OpenTelemetryObserver:
@@ -40,7 +50,8 @@ class OpenTelemetryObserver:
     - `resumable_sync.attempt`: `resumable_sync.action`, `.guarantee`, `.job.status`, `.job.processed_records`,
       `.job.total_records`, `.records`, `.batches`; `error.type` and the status ERROR if it failed. Failed tries and
       refused records are span events (`resumable_sync.try_failed`, `resumable_sync.record_refused`). It is a child of
-      the span that is current when the attempt starts.
+      the span that is current when the attempt starts. Of a sync in parts `resumable_sync.parts` and `.parts.completed`
+      too, and no spans of batches, which are delivered elsewhere.
     - `resumable_sync.batch`: `resumable_sync.batch.sequence`, `.batch.records`, `.batch.read_duration` and
       `.batch.write_duration` in seconds. It begins with the wait for the page and ends with the commit.
 
@@ -108,6 +119,8 @@ class OpenTelemetryObserver:
                     "resumable_sync.record_refused",
                     {"resumable_sync.batch.sequence": event.sequence, "exception.message": event.error},
                 )
+            case PartsProgressed():
+                self._progressed(event)
             case SyncFinished():
                 self._finished(event)
 
@@ -119,7 +132,8 @@ class OpenTelemetryObserver:
             attributes=_attempt(job.id, job.run, job.attempt)
             | {"resumable_sync.action": plan.action, "resumable_sync.guarantee": str(plan.guarantee)},
         )
-        self._open[job.id] = _Open(span, trace.set_span_in_context(span))
+        context = trace.set_span_in_context(span)
+        self._open[job.id] = _Open(span, context, job.processed_records, job.processed_batches)
 
     def _committed(self, event: BatchCommitted) -> None:
         job = event.job
@@ -129,7 +143,10 @@ class OpenTelemetryObserver:
         self._reading.record(event.read_seconds, labels)
         self._writing.record(event.write_seconds, labels)
         opened = self._open.get(job.id)
-        if not self._batch_spans or opened is None:
+        if opened is None:
+            return
+        opened.records, opened.batches = job.processed_records, job.processed_batches
+        if not self._batch_spans:
             return
         end = self._clock()
         taken = event.read_seconds + event.write_seconds
@@ -147,6 +164,23 @@ class OpenTelemetryObserver:
         )
         span.end(end)
 
+    def _progressed(self, event: PartsProgressed) -> None:
+        job = event.job
+        opened = self._open.get(job.id)
+        if opened is None:
+            return
+        self._count(opened, job.id, job.processed_records, job.processed_batches)
+        parts = {"resumable_sync.parts": event.parts, "resumable_sync.parts.completed": event.completed}
+        opened.span.set_attributes(parts)
+
+    def _count(self, opened: _Open, job_id: str, records: int, batches: int) -> None:
+        """Count what was delivered since the last look; counters only grow."""
+        if records > opened.records:
+            self._records.add(records - opened.records, _job(job_id))
+        if batches > opened.batches:
+            self._batches.add(batches - opened.batches, _job(job_id))
+        opened.records, opened.batches = records, batches
+
     def _finished(self, event: SyncFinished) -> None:
         result, job = event.result, event.result.job
         labels = _job(job.id) | {"resumable_sync.job.status": str(result.status)}
@@ -155,6 +189,7 @@ class OpenTelemetryObserver:
         opened = self._open.pop(job.id, None)
         if opened is None:
             return
+        self._count(opened, job.id, job.processed_records, job.processed_batches)
         facts: dict[str, AttributeValue] = {
             "resumable_sync.job.status": str(result.status),
             "resumable_sync.job.processed_records": job.processed_records,

@@ -7,7 +7,15 @@ import attrs
 from typing_extensions import override
 
 from resumable_sync._errors import MissingExtraError
-from resumable_sync._events import BatchCommitted, Event, RecordRefused, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._events import (
+    BatchCommitted,
+    Event,
+    PartsProgressed,
+    RecordRefused,
+    SyncFinished,
+    SyncStarted,
+    TryFailed,
+)
 from resumable_sync.observers._pace import Balance, expected
 
 try:
@@ -37,7 +45,8 @@ class RichProgress:
 
         orders ━━━━━━━━━━━━━━╺━━━━━━━━━ 1,204,000 of 2,000,000   48,310/s   0:16   read 71% write 29%   restart 2
 
-    Where the output is no terminal nothing is drawn. One object can serve several jobs, one after the other or at the
+    Of a sync in parts it shows how many are completed. Where the output is no terminal nothing is drawn.
+    One object can serve several jobs, one after the other or at the
     same time in threads. The line of a job stays when it has ended; `close` removes what a killed attempt left behind.
 
     Args:
@@ -61,6 +70,11 @@ class RichProgress:
                 self._start(event)
             case BatchCommitted():
                 self._advance(event)
+            case PartsProgressed():
+                job = event.job
+                total = expected(job.total_records, job.processed_records)
+                parts = f"{event.completed} of {event.parts} parts"
+                self._update(job.id, completed=job.processed_records, total=total, balance=parts, trouble="")
             case SyncFinished():
                 self._finish(event)
             case TryFailed():

@@ -6,7 +6,7 @@ from typing import Any, Self
 import attrs
 
 from resumable_sync._errors import MissingExtraError
-from resumable_sync._events import BatchCommitted, Event, SyncFinished, SyncStarted, TryFailed
+from resumable_sync._events import BatchCommitted, Event, PartsProgressed, SyncFinished, SyncStarted, TryFailed
 from resumable_sync.observers._pace import Balance, expected
 
 try:
@@ -65,8 +65,12 @@ class TqdmProgress:
         match event:
             case SyncStarted():
                 self._start(event)
-            case BatchCommitted():
-                self._advance(event)
+            case BatchCommitted() if event.job.id in self._shown:
+                balance = self._shown[event.job.id].balance
+                balance.add(event)
+                self._advance(event.job, str(balance))
+            case PartsProgressed() if event.job.id in self._shown:
+                self._advance(event.job, f"{event.completed} of {event.parts} parts")
             case TryFailed() if event.job_id in self._shown:
                 again = "giving up" if event.wait is None else f"again in {event.wait:.1f} s"
                 self._shown[event.job_id].bar.set_postfix_str(f"{event.call} failed, {again}")
@@ -95,12 +99,9 @@ class TqdmProgress:
         bar: Any = _Bar(**settings)
         self._shown[job.id] = _Shown(bar, job.processed_records, job.attempt - 1)
 
-    def _advance(self, event: BatchCommitted) -> None:
-        job, shown = event.job, self._shown.get(event.job.id)
-        if shown is None:
-            return
-        shown.balance.add(event)
-        told = [str(shown.balance)]
+    def _advance(self, job: Any, told_first: str) -> None:
+        shown = self._shown[job.id]
+        told = [told_first]
         told += [f"restart {shown.restarts}"] if shown.restarts > 0 else []
         told += [f"{job.dead_letters:,} dead letters"] if job.dead_letters else []
         shown.bar.total = expected(job.total_records, job.processed_records)
