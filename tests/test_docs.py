@@ -1,8 +1,8 @@
 """The pages of docs/ do what they say: Python blocks run, commands are run, and what they print is what is shown.
 
-Blocks of a page run one after the other in a folder of its own: `python` in one namespace, or into the file that its
-caption names; `console` line by line, `$` and its continuations `>`, against the lines below. A `text` block is what
-the Python block above it printed. `...` stands for anything.
+Blocks of a page run one after the other in a folder of its own: `python` in one namespace; any block with a caption
+goes into the file that it names; `console` line by line, `$` and its continuations `>`, against the lines below. A
+`text` block is what the Python block above it printed. `...` stands for anything.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     namespace: dict[str, object] = {"__name__": "page"}
     printed = io.StringIO()
     for kind, caption, text in blocks(page):
-        if kind == "python" and caption:
+        if caption:
             Path(caption).write_text(text, encoding="utf-8")
         elif kind == "python":
             printed = io.StringIO()
