@@ -129,6 +129,7 @@ PACKAGES = {
     "httpx2": {"connectors._http_link", "connectors.http"},
     "httpcore2": {"connectors._http_link", "connectors._http_network"},
     "psycopg": {"connectors._copy_text"},
+    "pyarrow": {"connectors._arrow_types", "connectors.parquet"},
     "fsspec": {"connectors._remote"},
     "backports": {"_zstd"},
     "compression": {"_zstd"},

@@ -24,7 +24,17 @@ def python(code: str) -> str:
 def test_the_import_loads_neither_sqlalchemy_nor_an_extra() -> None:
     loaded = python("import resumable_sync, sys; print(*{name.partition('.')[0] for name in sys.modules})").split()
     assert "resumable_sync" in loaded
-    assert {"sqlalchemy", "stamina", "tenacity", "psycopg", "pymysql", "httpx2", "fsspec", "pytest"}.isdisjoint(loaded)
+    assert {
+        "sqlalchemy",
+        "stamina",
+        "tenacity",
+        "psycopg",
+        "pymysql",
+        "httpx2",
+        "fsspec",
+        "pyarrow",
+        "pytest",
+    }.isdisjoint(loaded)
 
 
 def test_every_public_name_is_there() -> None:

@@ -91,6 +91,7 @@ def test_what_is_ours_is_there() -> None:
     for kind, columns in (("csv", {"columns": ["a"], "delimiter": ";"}), ("jsonl", {"compression": "gzip"})):
         assert registry.connector({"type": kind, **columns, **files, "path": "s3://b/*"}).fingerprint
         assert isinstance(registry.sink({"type": kind, "path": "out", "mode": "append"}), Sink)
+    assert registry.connector({"type": "parquet", "path": "in/*", "columns": ["a"]}).fingerprint
     assert {"memory", "sql"} <= set(registry.names("stores"))
 
 

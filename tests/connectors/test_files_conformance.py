@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow.parquet import write_table
 from typing_extensions import override
 
 from resumable_sync._zstd import zstd_module
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
+from resumable_sync.connectors.parquet import ParquetConnector
 from resumable_sync.testing import ConnectorSuite
 
 ROWS = [(str(number), f'name {number}\r\nsaid "é\U0001f600", and\nmore') for number in range(12)]
@@ -93,3 +96,27 @@ class TestJSONLines(FileSuite):
 
     def _records(self) -> Sequence[Any]:
         return [{"id": key, "name": name} for key, name in ROWS] + [None, 7, "text", [1]]
+
+
+class TestParquet(FileSuite):
+    """Three files: one of several row groups, one without rows, one with the columns in another order."""
+
+    @pytest.fixture
+    @override
+    def connector(self, tmp_path: Path) -> ParquetConnector:
+        table = pa.table({"id": [row[0] for row in ROWS], "name": [row[1] for row in ROWS]})
+        write_table(table.slice(0, 8), tmp_path / "1.parquet", row_group_size=3)
+        write_table(table.slice(0, 0), tmp_path / "2.parquet")
+        write_table(table.slice(8).select(["name", "id"]), tmp_path / "3.parquet", row_group_size=2)
+        return ParquetConnector(tmp_path / "*.parquet")
+
+    @pytest.fixture
+    @override
+    def bad_cursors(self) -> Sequence[Any]:
+        before = [0, "94be1685305ab80a"]
+        return [*BAD[1:], {"file": "1.parquet", "place": [1, 2, 3, 0], "size": 1, "version": "x", "before": before}]
+
+    @pytest.fixture
+    @override
+    def expected(self) -> Sequence[Any]:
+        return [{"id": key, "name": name} for key, name in ROWS]

@@ -295,8 +295,13 @@ class _Arranged(Records):
 
     @override
     def take(self, most: int) -> Sequence[Any]:
-        taken, places = self._records.take(most), self._places
-        return taken if places is None else [tuple([record[place] for place in places]) for record in taken]
+        taken: Any = self._records.take(most)
+        places = self._places
+        if places is None:
+            return taken  # type: ignore[no-any-return]
+        if hasattr(taken, "select"):
+            return taken.select(places)  # type: ignore[no-any-return]
+        return [tuple([record[place] for place in places]) for record in taken]
 
     @override
     def close(self) -> None:
