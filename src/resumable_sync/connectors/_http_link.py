@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import attrs
 from typing_extensions import override
 
-from resumable_sync._errors import ConfigurationError, MissingExtraError, TransientError
+from resumable_sync._errors import ConfigurationError, MissingExtraError, ResumableSyncError, TransientError
 from resumable_sync.connectors._http_address import Address, parse_url
 from resumable_sync.connectors._http_body import BodyTooLargeError, BrokenBodyError, NotReadableError, collected, parsed
 from resumable_sync.connectors._http_errors import HTTPResponseError
@@ -37,6 +37,16 @@ _KEEPALIVE = 5.0
 _ERROR_BODY = 64 * 1024
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "resumable_sync"}
 _HOP_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+_FAILURES = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    httpcore2.UnsupportedProtocol,
+    BodyTooLargeError,
+    BrokenBodyError,
+    NotReadableError,
+)
 _WHOLE = 10
 """How many times the limit for silence a whole answer may take."""
 
@@ -245,34 +255,26 @@ class Link:
                 return self._whole(answer, request)
             finally:
                 answer.close()
-        except httpcore2.TimeoutException as error:
-            seconds = self._limits.timeout
-            msg = (
-                f"{shown} did not answer in time ({type(error).__name__}); if it needs more than {seconds:g} s of "
-                f"silence, or {seconds * _WHOLE:g} s in all, raise timeout"
-            )
-            raise TransientError(msg) from None
-        except (httpcore2.NetworkError, httpcore2.RemoteProtocolError, httpcore2.ProxyError) as error:
-            if _is_untrusted(error):
-                msg = f"{shown} has a certificate that is not trusted; check the host, or override ssl_context()"
-                raise HTTPResponseError(msg) from None
-            # What broke the protocol would be quoted.
-            told = f": {error}" if isinstance(error, httpcore2.NetworkError) and str(error) else ""
-            msg = f"the connection to {shown} failed ({type(error).__name__}{told})"
-            raise TransientError(msg) from None
-        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol) as error:
-            msg = f"the request to {shown} cannot be sent ({type(error).__name__}); check url and headers"
-            raise ConfigurationError(msg) from None
-        except BodyTooLargeError:
-            most = self._limits.max_response_bytes
-            msg = f"{shown} answered more than {most:,} bytes; ask for smaller pages, or raise max_response_bytes"
-            raise HTTPResponseError(msg) from None
-        except BrokenBodyError as error:
-            msg = f"the answer of {shown} {error}"
-            raise TransientError(msg) from None
-        except NotReadableError as error:
-            msg = f"the answer of {shown} {error}"
-            raise HTTPResponseError(msg) from None
+        except _FAILURES as error:
+            raise self._meaning(error, shown) from None
+
+    def _meaning(self, error: Exception, shown: Address) -> ResumableSyncError:
+        """Say what a failure of the transport, or of a body, means; never with what was sent or received."""
+        seconds = self._limits.timeout
+        match error:
+            case BodyTooLargeError():
+                most = f"more than {self._limits.max_response_bytes:,} bytes"
+                return HTTPResponseError(f"{shown} answered {most}; ask for smaller pages, or raise max_response_bytes")
+            case NotReadableError():
+                return HTTPResponseError(f"the answer of {shown} {error}")
+            case BrokenBodyError():
+                return TransientError(f"the answer of {shown} {error}")
+            case httpcore2.TimeoutException():
+                return TransientError(
+                    f"{shown} did not answer in time ({type(error).__name__}); if it needs more than {seconds:g} s of "
+                    f"silence, or {seconds * _WHOLE:g} s in all, raise timeout"
+                )
+        return _broken(error, shown)
 
     def _pool_for(self, url: httpx2.URL) -> httpcore2.ConnectionPool:
         # An auth object may ask another host for a token.
@@ -296,6 +298,20 @@ class Link:
         for name in _HOP_HEADERS:
             headers.pop(name, None)
         return _Response(answer.status, headers=headers, content=body, request=request)
+
+
+def _broken(error: Exception, shown: Address) -> ResumableSyncError:
+    if _is_untrusted(error):
+        return HTTPResponseError(
+            f"{shown} has a certificate that is not trusted; check the host, or override ssl_context()"
+        )
+    if isinstance(error, httpcore2.LocalProtocolError | httpcore2.UnsupportedProtocol):
+        return ConfigurationError(
+            f"the request to {shown} cannot be sent ({type(error).__name__}); check url and headers"
+        )
+    # What breaks the protocol would be quoted.
+    told = f": {error}" if isinstance(error, httpcore2.NetworkError) and str(error) else ""
+    return TransientError(f"the connection to {shown} failed ({type(error).__name__}{told})")
 
 
 def _chunks(answer: httpcore2.Response) -> Iterable[bytes]:
