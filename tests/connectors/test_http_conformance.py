@@ -89,7 +89,12 @@ class TestToken(HTTPSuite):
 class TestTokenWithAnchor(HTTPSuite):
     route = "token"
     paging = TokenPaging(token="meta.next", token_param="token", anchor={"since_id": "id"})
-    bad: ClassVar[list[Any]] = [["token", "t1", 0], ["token", "t1", 0, [1, 2], None], ["token", "t1", 0, 7, None]]
+    bad: ClassVar[list[Any]] = [
+        ["token", "t1", 0],
+        ["token", "t1", 0, [1, 2], None],
+        ["token", "t1", 0, 7, None],
+        ["token", "t1", 2, None, None],
+    ]
 
 
 class TestLink(HTTPSuite):

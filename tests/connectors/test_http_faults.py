@@ -289,6 +289,26 @@ def test_a_page_that_shrank_is_not_passed_over(api: API) -> None:
     assert read(connector(api, "page"), [1, 4]) == RECORDS[5:]
 
 
+def test_a_page_of_a_token_that_shrank_is_not_passed_over(api: API) -> None:
+    api.next(Reply({"data": {"items": RECORDS[:2]}, "meta": {"next": "t2"}}))
+    assert read(connector(api, "token"), ["token", "t0", 4]) == RECORDS[5:]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2, 3])
+def test_with_an_anchor_a_page_may_shrink_anywhere(api: API, gone: int) -> None:
+    last = RECORDS[2]["id"]
+    del api.records[gone]
+    left = [record for record in api.records if record["id"] > last]
+    assert read(connector(api, "token", WITH_ANCHOR), ["token", "t0", 3, [last], None]) == left
+
+
+def test_requests_ahead_learn_how_many_records_an_api_gives(api: API) -> None:
+    assert read(connector(api, paging=OffsetPaging(page_size=50), concurrency=4)) == RECORDS
+    offsets = [int(offset or 0) for offset in api.asked("offset")]
+    assert {offset % 5 for offset in offsets if offset < len(RECORDS)} == {0}
+    assert 50 not in offsets
+
+
 @pytest.mark.parametrize(
     ("document", "told"),
     [

@@ -70,6 +70,8 @@ class _ChainedPaging(Paging):
         if type(cursor) is not list or len(cursor) != (3 if self.anchor is None else 5) or cursor[0] != self.word:
             raise unknown_cursor(cursor, form)
         token, skip, last, since = [*cursor[1:], None, None][:4]
+        if self.anchor is not None and skip and last is None:
+            raise unknown_cursor(cursor, form)
         is_page = type(token) in (str, int) or (token is None and skip != 0)
         if not is_page or type(skip) is not int or skip < 0 or not (self._is_anchor(last) and self._is_anchor(since)):
             raise unknown_cursor(cursor, form)
@@ -87,7 +89,9 @@ class _ChainedPaging(Paging):
         if place.token is None and place.since is not None and found and self._anchor_of(found[0]) == place.since:
             found = found[1:]  # an API may begin with the record that it is asked to go on from
         length = len(found)
-        begin = min(place.skip, length)
+        begin = self._delivered(place, found)
+        if begin is None:
+            return Delivery(records=[], cursor=lambda _: None, following=_Place(last=place.last, since=place.last))
         records = found[begin:]
 
         def cursor(count: int) -> Cursor:
@@ -101,8 +105,16 @@ class _ChainedPaging(Paging):
         after = None
         if following is not None:
             last = self._anchor_of(records[-1]) if records else place.last
-            after = attrs.evolve(place, token=following, skip=place.skip - begin, last=last)
+            after = attrs.evolve(place, token=following, skip=0, last=last)
         return Delivery(records=records, cursor=cursor, following=after)
+
+    def _delivered(self, place: _Place, found: list[Any]) -> int | None:
+        """Give how many records of a page were delivered; None if the last of them is no longer in it."""
+        if not place.skip or self.anchor is None:
+            return place.skip
+        # Others may have come or gone before it.
+        keys = [self._anchor_of(record) for record in found]
+        return keys.index(place.last) + 1 if place.last in keys else None
 
     def _anchor_of(self, record: Any) -> list[str | int] | None:
         return None if self.anchor is None else key_of(record, self.anchor, f"{type(self).__name__}.anchor")
@@ -157,7 +169,8 @@ class TokenPaging(_ChainedPaging):
         page_size: What to send there.
         anchor: Parameters that let the API begin behind a record, and the paths of the record's fields that they take:
             `{"since_id": "id"}`. The API must give its records ordered by them, and they must be unique. They are sent
-            with the first request of a new chain and, since tokens often hold no filters, with all others of it.
+            with the first request of a new chain and, since tokens often hold no filters, with all others of it. A new
+            chain also begins at a resume in the middle of a page that no longer holds the last record delivered.
     """
 
     word: ClassVar[str] = "token"

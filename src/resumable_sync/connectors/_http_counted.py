@@ -145,13 +145,12 @@ class PagePaging(_CountedPaging):
     def deliver(self, place: Any, answer: Answer, batch_size: int) -> Delivery:
         page, skip = place
         length = len(answer.records)
-        begin = min(skip, length)
 
         def cursor(count: int) -> Cursor:
-            done = begin + count
+            done = skip + count
             return [page + 1, 0] if done == length else [page, done]
 
-        return Delivery(records=answer.records[begin:], cursor=cursor, following=(page + 1, 0) if length else None)
+        return Delivery(records=answer.records[skip:], cursor=cursor, following=(page + 1, 0) if length else None)
 
     @override
     def ahead(self, place: Any, length: int) -> Any:
