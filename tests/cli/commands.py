@@ -1,6 +1,9 @@
 """The real command in real processes, and a shop to copy from."""
 
+import contextlib
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +92,27 @@ class Shop:
         with self.start(*arguments, **environment) as process:
             out, err = process.communicate(timeout=SECONDS)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def in_terminal(self, *arguments: str) -> tuple[int, str]:
+        """Run in a terminal of 150 columns; give the status and what was written there, without control sequences."""
+        ours, theirs = pty.openpty()
+        with os.fdopen(ours, "rb", 0) as screen:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "resumable_sync", *arguments],
+                cwd=self.folder,
+                env=self.environment | {"TERM": "xterm", "COLUMNS": "150", "LINES": "40"},
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
+            os.close(theirs)
+            written = b""
+            # The end of a terminal is an error on Linux.
+            with contextlib.suppress(OSError):
+                while found := screen.read(65_536):
+                    written += found
+            status = process.wait(SECONDS)
+        return status, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
 
     def kill_in_the_middle(self, number: signal.Signals, records: int) -> tuple[int, str, str]:
         """Run so slowly that it cannot get to the end, and send a signal once some records have arrived."""

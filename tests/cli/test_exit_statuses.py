@@ -91,6 +91,16 @@ def test_what_was_killed_goes_on(shop: Shop) -> None:
     shop.check_exact()
 
 
+def test_a_terminal_shows_progress_and_a_live_table(shop: Shop) -> None:
+    shop.run("run", "-q", "--max-records", "500")
+    status, screen = shop.in_terminal("run")
+    assert (status, "2,000 of 2,000" in screen) == (0, True)
+    assert "━" in screen
+    assert "restart 1" in screen
+    status, screen = shop.in_terminal("top", "--times", "2", "--interval", "0.1")
+    assert (status, screen.count("1 job, 0 at work, 0 records/s, 0 to look after") >= 2) == (0, True)
+
+
 API_TO_POSTGRESQL = """
 job = "api-orders"
 sink = { type = "sql", table = "orders", mode = "append" }

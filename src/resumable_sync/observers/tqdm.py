@@ -105,8 +105,10 @@ class TqdmProgress:
         told += [f"restart {shown.restarts}"] if shown.restarts > 0 else []
         told += [f"{job.dead_letters:,} dead letters"] if job.dead_letters else []
         shown.bar.total = expected(job.total_records, job.processed_records)
-        shown.bar.set_postfix_str(", ".join(filter(None, told)), refresh=False)
-        shown.bar.update(job.processed_records - shown.records)
+        moved = job.processed_records - shown.records
+        # `update` draws, but not if nothing moved.
+        shown.bar.set_postfix_str(", ".join(filter(None, told)), refresh=not moved)
+        shown.bar.update(moved)
         shown.records = job.processed_records
 
     def _finish(self, event: SyncFinished) -> None:
