@@ -378,7 +378,7 @@ class _Exclusive:
             query = text(f"SELECT GET_LOCK(:name, {LOCK_SECONDS})")
             taken = self._connection.execute(query, {"name": self._lock}).scalar() == 1
         finally:
-            if not taken:
+            if not taken and not self._connection.invalidated:
                 self._put_back()
         if not taken:
             msg = f"another process has been making the tables {self._name}, ... for {LOCK_SECONDS} s; try again"
@@ -388,7 +388,8 @@ class _Exclusive:
         self._connection.exec_driver_sql(f"SET SESSION wait_timeout = {_WAIT_BEFORE}")
 
     def __exit__(self, *_: object) -> None:
-        if is_mysql(self._connection.dialect):
+        # When the link was lost, the server has ended the session, and with it the lock and the limit.
+        if is_mysql(self._connection.dialect) and not self._connection.invalidated:
             self._connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._lock})
             self._put_back()
 
