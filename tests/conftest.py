@@ -23,6 +23,10 @@ pytest.register_assert_rewrite("resumable_sync.testing")
 KILLS = {"crash", "machine", "test_crash", "trouble"}
 """Folders and modules of tests that take their time, and show nothing that differs from Python to Python."""
 
+ADAPTERS = {"test_conformance", "test_http", "test_http_conformance"}
+ADAPTERS |= {"test_sql_keys", "test_sql_transactions", "test_sql_types"}
+"""Modules that show on a server what an imported package does, the lowest version of which shall do the same."""
+
 SERVERS = {"postgresql", "mariadb"}
 SERVER_FIXTURES = {"mariadb", "mariadb_url", "postgres", "postgres_url"}
 
@@ -33,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kills)
         elif _needs_server(item):
             item.add_marker(pytest.mark.server)
+        if item.path.stem in ADAPTERS:
+            item.add_marker(pytest.mark.adapter)
 
 
 def _needs_server(item: pytest.Item) -> bool:

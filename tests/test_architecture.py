@@ -21,6 +21,8 @@ assert SPEC.origin is not None
 ROOT = Path(SPEC.origin).parent
 MAX_LINES = 450
 
+pytestmark = pytest.mark.once
+
 MODULES = {
     "_errors": "contract",
     "_cursor": "contract",

@@ -142,7 +142,6 @@ PIECES = [
     "password='",
     "password=a,",
     "password=,a",
-    "('a",
 ]
 PIECES += [
     "('a",
@@ -159,6 +158,7 @@ PIECES += [
 PIECES += ["password={", "('password'", "('password', 'a", "password ", "authorization=", "sess_id", "fencing_token"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("piece", PIECES)
 def test_masking_takes_time_in_proportion_to_the_text(piece: str) -> None:
     text = piece * (400_000 // len(piece))

@@ -6,6 +6,10 @@ from functools import partial
 from typing import Any
 
 import attrs
+
+# Here, once for all the children that are forked: each of them would spend a third of its time on it.
+import psycopg  # noqa: F401
+import pymysql  # noqa: F401
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, inspect, select, text
 from sqlalchemy.pool import NullPool
 

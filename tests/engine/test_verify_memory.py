@@ -5,6 +5,8 @@ import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 
+import pytest
+
 from resumable_sync import verify_full_sync
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.stores.sql import SQLJobStore
@@ -20,6 +22,7 @@ def fill(url: str, first: int, last: int) -> None:
         database.executemany("INSERT INTO t VALUES (?, ?)", rows)
 
 
+@pytest.mark.once
 def test_memory_is_that_of_a_few_batches(new_database: Callable[[str], str]) -> None:
     shift = ROWS // 2  # the first half is missing, as many are extra behind the last
     source, target = new_database("sqlite"), new_database("sqlite")

@@ -18,7 +18,7 @@ FOUND_BY = {
     "too large pages": ("pages_are_neither_empty_nor_too_large", {"batch_size": 3}),
     "an empty page at the end": ("pages_are_neither_empty_nor_too_large", {"batch_size": 3}),
     "no cursor at the end": ("cursors_can_be_stored_and_advance", {"batch_size": 7}),
-    "takes any cursor": ("a_cursor_of_somebody_else_is_refused", {"place": 0}),
+    "takes any cursor": ("a_cursor_of_somebody_else_is_refused", {}),
     "leaves a file open": ("closing_early_frees_what_was_opened", {}),
     "counts one too few": ("count_is_right_or_unknown", {}),
     "cursor_at after the end": ("cursor_at_every_offset", {}),

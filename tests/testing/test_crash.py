@@ -28,12 +28,13 @@ FOUND = {
 }
 
 
-def _points(program: Program, every: int, deaths: int = 1) -> CrashReport:
+def _points(program: Program, every: int, *, first: int = 1, deaths: int = 1) -> CrashReport:
     return crash_points(
         program.make,
         expected=program.expected,
         delivered=program.delivered,
         reset=program.reset,
+        first=first,
         every=every,
         deaths=deaths,
     )
@@ -56,7 +57,8 @@ def test_a_loop_without_mistakes_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", list(FOUND))
 def test_a_mistake_is_found(tmp_path: Path, wrong: str) -> None:
-    report = _points(Program(folder=tmp_path, run=Loop(wrong)), every=7)
+    # Between the write and the save of one batch, after the commit of another one, and at the end.
+    report = _points(Program(folder=tmp_path, run=Loop(wrong)), first=26, every=21)
     assert any(FOUND[wrong] in violation for violation in report.violations), report.violations
     with pytest.raises(AssertionError, match="violations"):
         report.check()

@@ -30,7 +30,7 @@ FOUND_BY = {
     "an owner forgets the stop": "the_same_owner_is_still_to_stop[False]",
     "a stop waits for a worker": "a_stop_without_a_worker_does_nothing[expired]",
     "an error is cut off": "every_field_is_kept",
-    "tuples become lists": "every_cursor_is_kept[tuple]",
+    "tuples become lists": "every_cursor_is_kept",
     "save does not extend the lease": "a_lease_that_merely_ran_out_is_good",
     "jobs are not ordered": "jobs_are_ordered_by_id",
 }

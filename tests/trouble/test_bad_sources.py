@@ -196,8 +196,10 @@ def test_a_sink_that_ends_the_transaction_is_stopped(url: str, store: SQLJobStor
     ways = dict(WAYS)
     if early and not url.startswith("sqlite"):
         del ways[UNSEEN]  # the driver begins anew with the next statement, and says nothing
-    for way, act in ways.items():
-        for swallowing in (False, True):
+    for number, (way, act) in enumerate(ways.items()):
+        # On a server, where it takes longer, each way is swallowed at one of the two places and raised at the other.
+        swallows = (False, True) if url.startswith("sqlite") else (number % 2 == early,)
+        for swallowing in swallows:
             empty_target(url)
             with pytest.raises((ResumableSyncError, SQLAlchemyError)) as caught:
                 run_full_sync(
@@ -244,24 +246,27 @@ class Pages:
 FIRST = Page([0, 1], [2])
 
 
+BAD_PAGES = [
+    Page([2, 3], [2]),
+    Page([], [2]),
+    Page(list(range(2, 20)), [20]),
+    Page([2, 3], None),
+    Page([2, 3], object()),
+    Page([2, 3], {1: 2}),
+    Page([2, 3], {4}),
+    Page([2, 3], "x" * 70_000),
+    [2, 3],
+    None,
+    7,
+]
+# A page is refused before any store sees it: one of them on each server shows that the failure is saved there.
+BAD_RUNS = [("sqlite", prefetch, bad) for prefetch in (0, 1) for bad in BAD_PAGES]
+BAD_RUNS += [("postgresql", 1, BAD_PAGES[0]), ("mariadb", 1, BAD_PAGES[0])]
+
+
 @pytest.mark.parametrize(
-    "bad",
-    [
-        Page([2, 3], [2]),
-        Page([], [2]),
-        Page(list(range(2, 20)), [20]),
-        Page([2, 3], None),
-        Page([2, 3], object()),
-        Page([2, 3], {1: 2}),
-        Page([2, 3], {4}),
-        Page([2, 3], "x" * 70_000),
-        [2, 3],
-        None,
-        7,
-    ],
-    ids=lambda bad: repr(bad)[:40],
+    ("database_url", "prefetch", "bad"), BAD_RUNS, indirect=["database_url"], ids=lambda value: repr(value)[:40]
 )
-@pytest.mark.parametrize("prefetch", [0, 1])
 def test_a_bad_page_costs_nothing_that_came_before(url: str, store: SQLJobStore, bad: Any, prefetch: int) -> None:
     with pytest.raises((CursorError, ConfigurationError)) as caught:
         run_full_sync(JOB_ID, Pages(FIRST, bad), Insert(), store=store, batch_size=10, prefetch=prefetch)
@@ -297,7 +302,7 @@ def test_a_failure_does_not_wait_for_a_reader_that_waits(sqlite_url: str) -> Non
     assert time.monotonic() - began < 40
 
 
-@pytest.mark.parametrize("size", [0, -1, True, "10", 1.5, None], ids=repr)
+@pytest.mark.parametrize("size", [0, -1, True, "10", 1.5], ids=repr)
 def test_a_bad_batch_size_is_refused_before_anything_is_made(new_database: Callable[[str], str], size: Any) -> None:
     url = new_database("sqlite")
     with SQLJobStore(url) as store, pytest.raises(ConfigurationError, match="batch_size"):

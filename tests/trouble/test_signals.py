@@ -197,7 +197,7 @@ def test_a_program_ends_as_any_program_that_ctrl_c_ends(processes: SyncProcesses
     finish(processes, child)
 
 
-FEW = 15
+FEW = 8
 MANY = int(os.environ.get("RESUMABLE_SYNC_TEST_SIGNALS", "300"))
 """How many syncs of each kind get a signal at a random moment, in every run of the tests and in the long one."""
 each_count = pytest.mark.parametrize(
