@@ -1,5 +1,6 @@
 """Connectors, sinks and stores by name: built from plain data, extended by packaging alone, and errors that help."""
 
+import inspect
 import pickle
 import sqlite3
 from contextlib import closing
@@ -93,6 +94,14 @@ def test_what_is_ours_is_there() -> None:
         assert isinstance(registry.sink({"type": kind, "path": "out", "mode": "append"}), Sink)
     assert registry.connector({"type": "parquet", "path": "in/*", "columns": ["a"]}).fingerprint
     assert {"memory", "sql"} <= set(registry.names("stores"))
+
+
+@pytest.mark.parametrize("port", ["connectors", "sinks", "stores"])
+def test_the_types_of_every_key_of_ours_are_known(port: registry.Port) -> None:
+    for name, entry in registry._found(port).items():
+        if entry.value.startswith("resumable_sync."):
+            make = entry.load()
+            assert set(inspect.signature(make).parameters) <= set(registry._hints(make)), name
 
 
 @pytest.mark.parametrize(
