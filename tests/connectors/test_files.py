@@ -20,6 +20,7 @@ from resumable_sync import (
     plan_full_sync,
     run_full_sync,
 )
+from resumable_sync.connectors import _lines
 from resumable_sync.connectors._members import BUFFER
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
 from resumable_sync.stores.memory import MemoryJobStore
@@ -71,7 +72,9 @@ def test_a_file_without_records(tmp_path: Path, data: bytes) -> None:
         ("utf-8-sig", "id,name\n1,\ufeffa\n2,b\n"),
     ],
 )
-def test_encodings(tmp_path: Path, encoding: str, text: str) -> None:
+@pytest.mark.parametrize("chunk", [_lines.CHUNK, 5])
+def test_encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, text: str, chunk: int) -> None:
+    monkeypatch.setattr(_lines, "CHUNK", chunk)
     expected = [
         tuple(row) for row in csv.reader(text.splitlines() if "\u000b" not in text else text.split("\n")) if row
     ]
@@ -90,10 +93,12 @@ def test_line_breaks_in_quotes_across_the_borders_of_buffers(tmp_path: Path) -> 
 @pytest.mark.parametrize(("encoding", "newline"), [("utf-8", "\n"), ("utf-16", "\n")])
 def test_a_line_that_is_too_long_is_not_taken_into_memory(tmp_path: Path, encoding: str, newline: str) -> None:
     path = write(tmp_path / "a.jsonl", (newline.join(["[1]", "[" + "1," * 500_000, "[2]"])).encode(encoding))
-    connector = JSONLinesConnector(path, encoding=encoding, max_line_bytes=10_000)
+    connector = JSONLinesConnector(path, encoding=encoding, max_line_bytes=100_000)
     pages = connector.read(None, 1)
     assert next(pages).records == [[1]]
-    with pytest.raises(ValueError, match=r"in the records after 1, .* a line of more than 10000 bytes; raise max_line"):
+    with pytest.raises(
+        ValueError, match=r"in the records after 1, .* a line of more than 100000 bytes; raise max_line"
+    ):
         next(pages)
 
 

@@ -156,4 +156,4 @@ def test_every_step(tmp_path: Path, mode: str, deaths: int) -> None:
     ("mode", "target"), [("append", "out.csv"), ("replace", "out.jsonl"), ("replace", "out.csv.gz")]
 )
 def test_many_kills(tmp_path: Path, mode: str, target: str) -> None:
-    assert _randomly(FileProgram(folder=tmp_path, mode=mode, target=target, rows=500), KILLS).deaths == KILLS
+    assert _randomly(FileProgram(folder=tmp_path, mode=mode, target=target, rows=150), KILLS).deaths == KILLS

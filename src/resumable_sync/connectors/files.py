@@ -64,7 +64,7 @@ class JSONLinesConnector(TextSource):
         storage_options: Arguments of the filesystem of a URL, such as keys; they are shown nowhere either.
         if_moved: What to do at a resume when the files are not as they were: `"raise"` (default) refuses with
             `SourceChangedError`, `"rerun"` starts a new run, `"warn"` goes on at the same offset all the same.
-        max_line_bytes: Longest line that is taken into memory.
+        max_line_bytes: Longest line that is taken into memory, if it is longer than 64 KiB.
 
     Raises:
         ConfigurationError: If the arguments do not fit together. Whether the files exist is seen when reading.
