@@ -20,6 +20,7 @@ from resumable_sync import (
     TryFailed,
     run_full_sync,
 )
+from resumable_sync.connectors import _http_link
 from resumable_sync.connectors.http import (
     HTTPConnector,
     HTTPResponseError,
@@ -87,8 +88,10 @@ FAULTS = {
 HANGS = {
     "no answer": Reply(cut=0, hang="before"),
     "half an answer": Reply({"data": {"items": RECORDS}}, cut=40, hang="within"),
-    "drips its head": Reply({"data": {"items": []}}, drip="head"),
-    "drips its body": Reply({"data": {"items": []}}, drip="body"),
+}
+DRIPS = {
+    "head": Reply({"data": {"items": []}}, drip="head"),
+    "body": Reply({"data": {"items": []}}, drip="body"),
 }
 
 
@@ -111,6 +114,17 @@ def test_an_answer_that_does_not_end_is_tried_again(api: API, fault: str) -> Non
     api.next(lambda _: None, HANGS[fault])
     source = connector(api, concurrency=2, timeout=0.1)
     # On a busy machine other answers may be late too.
+    run(source, lambda batch: delivered.extend(batch.records), retry=Retry(wait_initial=0.01, max_tries=1_000))
+    assert delivered == RECORDS
+
+
+@pytest.mark.parametrize("fault", DRIPS)
+def test_an_answer_that_comes_byte_by_byte_is_given_up(api: API, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is never silent for long: 0.2 s in all is what ends it.
+    monkeypatch.setattr(_http_link, "_WHOLE", 0.01)
+    delivered: list[Any] = []
+    api.next(lambda _: None, DRIPS[fault])
+    source = connector(api, timeout=20.0)
     run(source, lambda batch: delivered.extend(batch.records), retry=Retry(wait_initial=0.01, max_tries=1_000))
     assert delivered == RECORDS
 

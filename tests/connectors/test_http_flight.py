@@ -86,6 +86,7 @@ def test_nothing_is_asked_for_behind_an_error(source: Source) -> None:
         wait_until(lambda: source.asked == [0, 1, 2] and flying._has_failed(), "the error")
         with pytest.raises(ValueError, match="2"):
             flying.get(2)
+        assert not flying._flying
     assert source.asked == [0, 1, 2]
 
 
