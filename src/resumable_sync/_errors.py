@@ -235,8 +235,8 @@ class ExecutorBrokenError(ResumableSyncError):
     def __str__(self) -> str:
         return (
             f"the executor of job {self.job_id!r} broke: one of its workers was killed (by the kernel, when memory is "
-            f"short), or it was shut down; {len(self.unfinished)} parts are not completed. Make a new executor and "
-            "call again with the same job_id: only these go on, each at its checkpoint"
+            f"short), its scheduler is gone, or it was shut down; {len(self.unfinished)} parts are not completed. Make "
+            "a new executor and call again with the same job_id: only these go on, each at its checkpoint"
         )
 
 

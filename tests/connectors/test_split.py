@@ -91,7 +91,9 @@ def test_a_part_is_a_connector(connector: SQLConnector) -> None:
     assert ids(part.pin(["id"])) == keys
     last = list(part.read(None, 100))[-1].cursor
     assert part.moved(last) is None
-    assert [key for smaller in part.split(3) for key in ids(smaller)] == keys
+    for whole in (connector.split(4)[0], part):
+        assert [key for smaller in whole.split(3) for key in ids(smaller)] == ids(whole)
+        assert [smaller.count() for smaller in whole.split(3)] == [166, 167, 167]
     assert connector.place is None
     assert "part of" in repr(part)
     with pytest.raises(ConfigurationError, match="verify the whole"):

@@ -18,7 +18,7 @@ from resumable_sync._model import Cursor
 from resumable_sync.connectors._keyset import after_key, key_order, up_to_key
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._readers import KeysetReader
-from resumable_sync.connectors._statements import compile_statement, is_mysql
+from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, is_mysql
 
 __all__ = ["Span", "SpanReader", "split_span"]
 
@@ -97,18 +97,36 @@ class SpanReader(KeysetReader):
         return None if after is None else [after, self._span.upto]
 
 
-def split_span(connection: Connection, engine: Engine, plan: KeysetPlan, span: Span, parts: int) -> Sequence[Span]:
+def split_span(engine: Engine, plan: KeysetPlan, span: Span, parts: int, *, whole: bool) -> Sequence[Span]:
     """Cut a span into at most `parts` spans, whose numbers of rows differ by one at most while nothing changes.
 
-        SELECT count(*) FROM orders WHERE id <= 300000
+        SELECT count(*) FROM orders
         SELECT id FROM orders WHERE id > 4711 AND id <= 300000 ORDER BY id LIMIT 1 OFFSET 4710        for each part
 
     What comes or goes meanwhile moves the sizes, but never leaves out a row or takes one twice: each span begins where
     the one before it ends.
+
+    Args:
+        engine: To the source.
+        plan: What is read, by which key.
+        span: What to cut.
+        parts: Most spans, at least 1.
+        whole: Whether the span is all there was a moment ago.
     """
-    probes = _Probes(plan, engine)
-    rows = probes.count(connection, span)
+    # On PostgreSQL in a transaction, for its setting.
+    with connect(engine, autocommit=engine.dialect.name != "postgresql") as connection:
+        return _cut(connection, _Probes(plan, engine), plan, span, parts, whole=whole)
+
+
+def _cut(
+    connection: Connection, probes: "_Probes", plan: KeysetPlan, span: Span, parts: int, *, whole: bool
+) -> Sequence[Span]:
+    # Counting all rows is quicker than counting those up to the last, and hardly more.
+    rows = plan.count(connection, None) if whole else probes.count(connection, span)
     parts = max(1, min(parts, rows))
+    if connection.dialect.name == "postgresql":
+        # Of a table without statistics it would read and sort all that follows, for each part again.
+        connection.exec_driver_sql("SET LOCAL enable_sort = off")
     spans: list[Span] = []
     rest = span
     for part in range(1, parts):
@@ -129,25 +147,33 @@ class _Probes:
         self._dialect = engine.dialect
         self._after = [f"{_AFTER}_{place}" for place in range(len(plan.key))]
         self._upto = [f"{_UPTO}_{place}" for place in range(len(plan.key))]
+        self._compiled: dict[tuple[bool, bool], Statement] = {}
 
     def count(self, connection: Connection, span: Span) -> int:
-        rows = sa.select(sa.func.count()).select_from(self._plan.source.selectable).where(*self._conditions(span))
-        return int(self._run(connection, rows, span).rows[0][0])
+        return int(self._run(connection, span, None).rows[0][0])
 
     def key_at(self, connection: Connection, span: Span, offset: int) -> Key | None:
-        sides = self._plan.sides
-        keys: Select[Any] = sa.select(*(side.column for side in sides)).select_from(self._plan.source.selectable)
-        keys = keys.where(*self._conditions(span)).order_by(*key_order(sides))
-        fetched = self._run(
-            connection, keys.limit(1).offset(sa.bindparam(_OFFSET, None, type_=sa.BigInteger())), span, offset
-        )
-        return self._plan.codec.last(fetched, range(len(sides))) if fetched.rows else None
+        fetched = self._run(connection, span, offset)
+        return self._plan.codec.last(fetched, range(len(self._plan.sides))) if fetched.rows else None
 
-    def _run(self, connection: Connection, select: Select[Any], span: Span, offset: int = 0) -> Any:
+    def _run(self, connection: Connection, span: Span, offset: int | None) -> Fetched:
+        shape = (span.after is None, offset is None)
+        if shape not in self._compiled:  # at worst two threads compile it
+            select = self._count_select(span) if offset is None else self._keys_select(span)
+            self._compiled[shape] = compile_statement(select, self._dialect)
         values = {_OFFSET: offset, **dict(zip(self._upto, span.upto, strict=True))}
         if span.after is not None:
             values.update(zip(self._after, span.after, strict=True))
-        return compile_statement(select, self._dialect).run(connection, values)
+        return self._compiled[shape].run(connection, values)
+
+    def _count_select(self, span: Span) -> Select[Any]:
+        return sa.select(sa.func.count()).select_from(self._plan.source.selectable).where(*self._conditions(span))
+
+    def _keys_select(self, span: Span) -> Select[Any]:
+        keys: Select[Any] = sa.select(*(side.column for side in self._plan.sides))
+        keys = keys.select_from(self._plan.source.selectable).where(*self._conditions(span))
+        keys = keys.order_by(*key_order(self._plan.sides))
+        return keys.limit(1).offset(sa.bindparam(_OFFSET, None, type_=sa.BigInteger()))
 
     def _conditions(self, span: Span) -> list[ColumnElement[bool]]:
         sides, rows = self._plan.sides, not is_mysql(self._dialect)  # MySQL reads the whole index for (a, b) > (x, y)

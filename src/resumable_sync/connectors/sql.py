@@ -275,8 +275,10 @@ class SQLConnector(
             whole = reader.whole(connection)
             if whole is None:
                 return []
-            spans = split_span(connection, self._database.engine, reader.plan, Span(*whole), parts)
-        return [self.part(span.place) for span in spans]
+        engine, span = self._database.engine, Span(*whole)
+        return [
+            self.part(span.place) for span in split_span(engine, reader.plan, span, parts, whole=self._span is None)
+        ]
 
     @override
     def part(self, place: Cursor) -> "SQLConnector":
