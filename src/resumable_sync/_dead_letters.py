@@ -116,7 +116,7 @@ def letter_key(letter: DeadLetter) -> str:
 
 
 def _part_key(key: str, part: str) -> str:
-    return hashlib.blake2b(f"{key}:{part}".encode("ascii"), digest_size=16).hexdigest()
+    return hashlib.blake2b(f"{key}:{part}".encode(), digest_size=16).hexdigest()
 
 
 def _slice(records: Any, start: int, stop: int) -> Sequence[Any]:
