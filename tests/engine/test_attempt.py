@@ -28,6 +28,7 @@ from resumable_sync import (
     SyncFinished,
     SyncStarted,
     Throttle,
+    TryFailed,
     _attempt,
     _report,
 )
@@ -608,6 +609,18 @@ class TestOwnTransactions:
         result = opened.attempt.result
         assert (result.status, result.records, result.batches) == ("completed", 80, 2)
         assert result.guarantee == (Guarantee.EXACTLY_ONCE if all_of_them else Guarantee.AT_LEAST_ONCE)
+
+    def test_work_in_one_of_the_stores_is_tried_again(self, begin: Open) -> None:
+        opened = begin(HALFWAY, sink=None)
+        errors = [ConnectionError("cut")]
+
+        def work(_: object) -> Job:
+            if errors:
+                raise errors.pop()
+            return opened.attempt.job
+
+        opened.attempt._checkpoints.transact("write", work)
+        assert [event.call for event in opened.told(TryFailed)] == ["write"]
 
     def test_what_was_committed_last_is_confirmed_at_the_end(self, begin: Open, store: Any, engine: Engine) -> None:
         opened = begin(HALFWAY, sink=None)
