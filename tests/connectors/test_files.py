@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from resumable_sync import (
     ConfigurationError,
@@ -23,6 +24,7 @@ from resumable_sync import (
 from resumable_sync.connectors import _lines
 from resumable_sync.connectors._members import BUFFER
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
+from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.memory import MemoryJobStore
 
 
@@ -161,6 +163,23 @@ def test_files_without_a_header(tmp_path: Path) -> None:
     check_every_prefix(connector, [("1", "x;y"), ("2", "b")])
     assert pages_of(connector)[0].columns == ("i", "n")
     assert [column.name for column in connector.columns()] == ["i", "n"]
+
+
+def test_texts_become_what_the_columns_of_a_table_are(tmp_path: Path, database_url: str) -> None:
+    path = write(tmp_path / "a.csv", b"id,total,day\n1,1.50,2026-01-31\n2,,\n")
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE target (id INTEGER, total NUMERIC(9, 2), day DATE)"))
+    sink = SQLSink("target", mode="append", url=database_url)
+    run_full_sync("files", CSVConnector(path, null=""), sink, store=MemoryJobStore())
+    sink.close()
+    with engine.begin() as connection:
+        rows = connection.execute(text("SELECT id, total, day FROM target ORDER BY id")).all()
+    engine.dispose()
+    assert [(row[0], row[1] and float(row[1]), row[2] and str(row[2])) for row in rows] == [
+        (1, 1.5, "2026-01-31"),
+        (2, None, None),
+    ]
 
 
 def test_files_of_other_columns_are_refused(tmp_path: Path) -> None:

@@ -138,6 +138,10 @@ class CSVConnector(TextSource, DescribingConnector):
     and without the record. A value of more than 131,072 characters needs `csv.field_size_limit`, which is one for the
     whole process.
 
+    `columns()` tells texts that may be forms of other types: `SQLSink` makes columns of text of them, and in a table
+    that exists the database reads them as its columns' types, where it can. An empty value is an empty text, which is
+    no number or date; with `null=""` it is None.
+
     All files of a pattern must have the same columns; where their order differs, it becomes that of the first file.
 
     The rest is as with `JSONLinesConnector`: which files there are, what the cursor holds, what happens to files that
@@ -148,6 +152,7 @@ class CSVConnector(TextSource, DescribingConnector):
         delimiter: Between values, one character.
         quotechar: Around values that hold delimiters, quotes (doubled) or line breaks, one character.
         columns: Names of the columns, for files without a header; None: the first record of each file names them.
+        null: The text that stands for None, such as `""` or `r"\N"`, in quotes or not; None (default): there is none.
         encoding: As with `JSONLinesConnector`.
         compression: As with `JSONLinesConnector`.
         storage_options: As with `JSONLinesConnector`.
@@ -172,6 +177,7 @@ class CSVConnector(TextSource, DescribingConnector):
         delimiter: str = ",",
         quotechar: str = '"',
         columns: Sequence[str] | None = None,
+        null: str | None = None,
         encoding: str = "utf-8",
         compression: Compressed = "infer",
         storage_options: Mapping[str, Any] | None = None,
@@ -184,6 +190,7 @@ class CSVConnector(TextSource, DescribingConnector):
         parts = [*_checked(encoding, compression, max_line_bytes), delimiter, quotechar, self._names]
         super().__init__(path, storage_options, if_moved, {"paging": "csv by byte", "format": json.dumps(parts)})
         self._encoding, self._compression, self._longest = encoding, compression, max_line_bytes
+        self._null = null
 
     @override
     def columns(self) -> Sequence[Column]:
@@ -191,7 +198,8 @@ class CSVConnector(TextSource, DescribingConnector):
         from sqlalchemy import Text  # noqa: PLC0415 - reading does not need it
 
         names = self._names or self._first_columns(self._storage.names()) or ()
-        return [Column(name=name, type=Text(), nullable=False) for name in names]
+        nullable = self._null is not None
+        return [Column(name=name, type=Text(), nullable=nullable, exact=False) for name in names]
 
     @override
     def _open(self, name: str, place: Sequence[int] | None) -> Records:
@@ -208,14 +216,15 @@ class CSVConnector(TextSource, DescribingConnector):
         return records
 
     def _records(self, name: str, place: Sequence[int] | None) -> "_CSVRecords":
-        return _CSVRecords(self._text(name, place), self._dialect)
+        return _CSVRecords(self._text(name, place), self._dialect, self._null)
 
 
 class _CSVRecords(TextRecords):
     """A tuple of texts for each record."""
 
-    def __init__(self, file: TextFile, dialect: Mapping[str, Any]) -> None:
+    def __init__(self, file: TextFile, dialect: Mapping[str, Any], null: str | None) -> None:
         super().__init__(file)
+        self._null = null
         # The reader takes a line only when the record in hand goes on there.
         self._reader = csv.reader(iter(file.lines), strict=True, **dialect)
 
@@ -238,7 +247,10 @@ class _CSVRecords(TextRecords):
             elif row:
                 msg = f"has a record of {len(row)} values for {width} columns; mend it, then call again"
                 raise ValueError(msg)
-        return records
+        null = self._null
+        if null is None:
+            return records
+        return [tuple([None if value == null else value for value in record]) for record in records]
 
     def first(self) -> tuple[str, ...] | None:
         """Give the first record that is no empty line; None at the end.
