@@ -28,6 +28,7 @@ from resumable_sync._start import (
     drop_old_letters,
     in_best_format,
     locate,
+    of_its_own,
     pinned,
     prefetch_of,
     starting_job,
@@ -103,7 +104,7 @@ class Attempt(Generic[RecordT]):
 
     def begin(self, fingerprint: str | None) -> None:
         """Note in the store that an attempt is at work, and prepare sink and source."""
-        pieces, checkpoints = self._placed(), self._checkpoints
+        pieces, checkpoints = self._placed(fingerprint), self._checkpoints
         if self._decision.error is not None:
             raise self._decision.error
         log_decision(pieces.job_id, self._stored, self._decision, pieces.guarantee)
@@ -120,15 +121,16 @@ class Attempt(Generic[RecordT]):
             plan = plan_of(self._stored, self._decision, pieces.guarantee, pieces.format)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))
 
-    def _placed(self) -> Pieces:
+    def _placed(self, fingerprint: str | None) -> Pieces:
         """Find the place where reading goes on, and have everything read the columns that the run began with."""
         pieces = self._pieces
         connector = pinned(pieces.connector, self._decision, pieces.retrier)
         self._decision = locate(pieces.job_id, connector, self._decision, pieces.retrier)
         # A run that starts anew because the last record moved reads all columns there are.
-        if self._decision.action == "resume" and connector is not pieces.connector:
-            self._pieces = attrs.evolve(pieces, connector=connector)
-            self._counter = Counter(pieces.job_id, connector)
+        if self._decision.action != "resume" or connector is pieces.connector:
+            connector = of_its_own(pieces.connector, fingerprint, pieces.retrier)
+        self._pieces = attrs.evolve(pieces, connector=connector)
+        self._counter = Counter(pieces.job_id, connector)
         return self._pieces
 
     def _open_pages(self, pieces: Pieces) -> Pages[RecordT]:
@@ -204,11 +206,13 @@ class Attempt(Generic[RecordT]):
             self._accepted_before(batch, connection)
             return
         writing = time.monotonic()
-        self._keeper.assure(self._pieces.patient)
         after = self._after(batch, 0)
         if connection is None:
+            self._keeper.assure(self._pieces.patient)
             self._checkpoints.save(after)
         else:
+            # Whether the lease is still ours this decides: to ask before, on another connection, might wait for a lock
+            # that the caller's own transaction holds.
             self._checkpoints.enlist(after, connection)
         self._written(batch)
         delivered = _Delivered(batch, after, time.monotonic() - writing)

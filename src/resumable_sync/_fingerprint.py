@@ -17,7 +17,16 @@ from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError
 
-__all__ = ["COMPARED", "Change", "carried_on", "changes", "fingerprint_text", "is_verification", "pinned_columns"]
+__all__ = [
+    "COMPARED",
+    "Change",
+    "carried_on",
+    "changes",
+    "fingerprint_text",
+    "is_verification",
+    "named_columns",
+    "pinned_columns",
+]
 
 COLUMNS = "columns"
 """The part that lists names of columns."""
@@ -109,6 +118,11 @@ def pinned_columns(stored: str | None, current: str | None) -> tuple[str, ...] |
     read = _read(_parts(stored).get(COLUMNS))
     now = _read(_parts(current).get(COLUMNS))
     return None if read is None or now is None or read == now or not set(read) <= set(now) else read
+
+
+def named_columns(text: str | None) -> tuple[str, ...] | None:
+    """Give the columns that a fingerprint text holds by name; None if it holds none."""
+    return None if text is None else _read(_parts(text).get(COLUMNS))
 
 
 def carried_on(stored: str | None, current: str | None, pinned: Sequence[str] | None) -> str | None:

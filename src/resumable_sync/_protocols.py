@@ -130,7 +130,8 @@ class SeekableConnector(Protocol):
 class PinnableConnector(Protocol):
     """A connector whose run keeps its columns, whatever is added to the source meanwhile.
 
-    Its fingerprint is a mapping with the part `"columns"`, a JSON list of names.
+    Its fingerprint is a mapping with the part `"columns"`, a JSON list of names. An attempt reads by what `pin` gives,
+    which nobody else has, so that others may use this connector meanwhile.
     """
 
     def pin(self, columns: Sequence[str]) -> Connector[Any]:

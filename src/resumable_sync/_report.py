@@ -25,7 +25,7 @@ def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee, format_: 
         reason=decision.reason,
         cursor=decision.cursor,
         processed_records=decision.processed_records,
-        total_records=None if job is None or decision.fresh_run else job.total_records,
+        total_records=_total(job, decision),
         guarantee=guarantee,
         job=job,
         format=format_,
@@ -34,7 +34,7 @@ def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee, format_: 
 
 def log_decision(job_id: str, job: Job | None, decision: Decision, guarantee: Guarantee) -> None:
     """Log a decision in one line."""
-    total = "an unknown number" if job is None or job.total_records is None else str(job.total_records)
+    total = _total(job, decision)
     logger.log(
         logging.WARNING if decision.warning else logging.INFO,
         "job %r: %s (%s); at record %d of %s, %s",
@@ -42,9 +42,14 @@ def log_decision(job_id: str, job: Job | None, decision: Decision, guarantee: Gu
         decision.action,
         decision.reason,
         decision.processed_records,
-        total,
+        "an unknown number" if total is None else total,
         guarantee,
     )
+
+
+def _total(job: Job | None, decision: Decision) -> int | None:
+    """Give what the run counted that is gone on with; one that begins has not counted yet."""
+    return None if job is None or decision.action == "new" else job.total_records
 
 
 def warn_of_shortfall(job: Job) -> None:

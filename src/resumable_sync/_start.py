@@ -7,7 +7,7 @@ import attrs
 
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._errors import ConfigurationError, StoreError
-from resumable_sync._fingerprint import carried_on, changes, fingerprint_text
+from resumable_sync._fingerprint import carried_on, changes, fingerprint_text, named_columns
 from resumable_sync._formats import Format, FormattingConnector, FormattingSink
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import (
@@ -44,6 +44,7 @@ __all__ = [
     "drop_old_letters",
     "in_best_format",
     "locate",
+    "of_its_own",
     "offered_formats",
     "pinned",
     "prefetch_of",
@@ -74,6 +75,20 @@ def pinned(connector: Connector, decision: Decision, retrier: Retrier) -> Connec
     assert isinstance(connector, PinnableConnector)  # noqa: S101 - a rule of the decision
     narrowed: Connector = retrier.call("pin", connector.pin, decision.columns)
     return narrowed
+
+
+def of_its_own(connector: Connector, fingerprint: str | None, retrier: Retrier) -> Connector:
+    """Give a connector that reads all columns of the fingerprint, and that nobody else has.
+
+    The caller's may be asked for its fingerprint, and look its source up anew, while an attempt reads: for a plan, or
+    by another sync. Where it cannot give another one of itself, it is the caller's.
+    """
+    columns = named_columns(fingerprint)
+    # What only hands on the attributes of another object would not be asked for the records any more.
+    if columns is None or not hasattr(type(connector), "pin") or not isinstance(connector, PinnableConnector):
+        return connector
+    own: Connector = retrier.call("pin", connector.pin, columns)
+    return own
 
 
 def locate(job_id: str, connector: Connector, decision: Decision, retrier: Retrier) -> Decision:

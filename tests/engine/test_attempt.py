@@ -262,11 +262,12 @@ class Pinnable(Paced):
         super().__init__(100, clock)
         self.fingerprint = {"columns": '["a","b","c"]'}
         self.narrowed = narrowed
+        self.whole = Paced(100, clock)
         self.pinned: list[Sequence[str]] = []
 
     def pin(self, columns: Sequence[str]) -> Numbers:
         self.pinned.append(columns)
-        return self.narrowed
+        return self.narrowed if len(columns) == 2 else self.whole
 
 
 class TestColumns:
@@ -311,8 +312,22 @@ class TestColumns:
         opened = begin(self.JOB, connector, if_changed="resume")
         assert opened.next().previous_cursor is None
         opened.attempt.close(None)
-        assert (narrowed.asked, narrowed.counted, connector.counted) == ([], 0, 1)
-        assert connector.asked == [(0, 10)]
+        assert connector.pinned == [("a", "b"), ("a", "b", "c")]
+        assert (narrowed.asked, narrowed.counted) == ([], 0)
+        assert (connector.whole.asked, connector.whole.counted) == ([(0, 10)], 1)
+
+    @pytest.mark.parametrize("job", [None, HALFWAY], ids=["new", "resume"])
+    def test_the_columns_of_today_are_read_by_a_connector_of_its_own(
+        self, begin: Open, clock: Clock, job: Job | None
+    ) -> None:
+        connector = Pinnable(clock, Paced(30, clock))
+        if job is not None:
+            job = attrs.evolve(job, fingerprint=fingerprint_text(connector.fingerprint), total_records=None)
+        opened = begin(job, connector)
+        opened.next()
+        opened.attempt.close(None)
+        assert connector.pinned == [("a", "b", "c")]
+        assert (connector.asked, connector.counted, connector.whole.counted) == ([], 0, 1)
 
 
 class TestSizes:

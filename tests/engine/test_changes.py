@@ -1,25 +1,32 @@
 """A source that changes between attempts, on every database: said, judged, and read by the columns of the start."""
 
 import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
 import attrs
 import pytest
 from sqlalchemy import Engine, text
+from typing_extensions import override
 
-from doubles import saved
+from doubles import FAST, saved
 from resumable_sync import (
     Batch,
     Event,
     JobStatus,
     MemoryJobStore,
+    Page,
     SourceChangedError,
     SyncResult,
+    SyncStarted,
+    TransientError,
     plan_full_sync,
     run_full_sync,
 )
 from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.testing import Fault, FaultyConnector, Raise
 
 
 @pytest.fixture
@@ -246,3 +253,77 @@ def test_one_connector_for_many_runs_sees_what_was_added_between_them(
         assert set(target.columns) == {("id", "name", "price")}
         run_full_sync("j", connector, target, store=store)
     assert target.columns[-1] == ("id", "name", "price", "extra")
+
+
+class Widening(Collected):
+    """While the first batch is written, another thread changes the source, and asks something of its connector."""
+
+    def __init__(self, source: Engine, ask: Callable[[], object]) -> None:
+        super().__init__()
+        self._source = source
+        self._ask = ask
+
+    @override
+    def __call__(self, batch: Batch[Any]) -> None:
+        if not self.columns:
+            execute(self._source, WIDER, "INSERT INTO items (id, name) VALUES (99, 'beyond the bound')")
+            with ThreadPoolExecutor(1) as other:
+                other.submit(self._ask).result()
+        super().__call__(batch)
+
+
+@pytest.mark.parametrize("done", [0, 5], ids=["new", "resume"])
+def test_a_plan_that_is_made_meanwhile_changes_no_batch_of_a_run(
+    store: MemoryJobStore, source: Engine, target: Collected, done: int
+) -> None:
+    """It looks the source up anew, and once the run read on by what it found as soon as a page had to be read again."""
+    with closing(SQLConnector(source, "items")) as connector:
+        if done:
+            run_full_sync("j", connector, target, store=store, batch_size=5, max_records=done)
+        sink = Widening(source, lambda: plan_full_sync("another", connector, target, store=store))
+        flaky = FaultyConnector(connector, [Fault("page", 2, Raise(TransientError, ("busy",)))])
+        result = run_full_sync("j", flaky, sink, store=store, batch_size=5, prefetch=0, retry=FAST)
+    assert (result.action, result.status) == ("resume" if done else "new", "completed")
+    assert set(sink.columns) == {("id", "name", "price")}
+    assert [row[0] for row in sink.rows] == list(range(done + 1, 21))
+
+
+def test_what_only_hands_on_to_a_connector_is_read_itself(store: MemoryJobStore, source: Engine) -> None:
+    """An attempt reads by a connector of its own, which is not that one's inner one."""
+
+    class Upper:
+        def __init__(self, inner: SQLConnector) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def read(self, cursor: Any, batch_size: int) -> Iterator[Page[Any]]:
+            for page in self.inner.read(cursor, batch_size):
+                yield attrs.evolve(page, records=[(row[0], row[1].upper(), row[2]) for row in page.records])
+
+    sink = Collected()
+    with closing(SQLConnector(source, "items")) as connector:
+        wrapped: Any = Upper(connector)
+        run_full_sync("j", wrapped, sink, store=store, batch_size=5)
+    assert [row[1] for row in sink.rows] == [f"NAME {number}" for number in range(1, 21)]
+
+
+def test_a_run_that_starts_anew_has_not_counted_yet(
+    store: MemoryJobStore, source: Engine, target: Collected, half: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its first line told the number of the run before."""
+    half(options={"max_records": 5, "count": False})
+    lease = store.acquire("j", owner="editor", ttl=60)
+    store.save(attrs.evolve(saved(store), total_records=20), lease)
+    store.release(lease)
+    execute(source, MOVES["is gone"])
+    events: list[Event] = []
+    with closing(SQLConnector(source, "items", if_moved="rerun")) as connector:
+        assert plan_full_sync("j", connector, target, store=store).total_records is None
+    with caplog.at_level(logging.INFO, "resumable_sync"):
+        half(if_moved="rerun", options={"observers": [events.append]})
+    (begun,) = [record.getMessage() for record in caplog.records if ": new (" in record.getMessage()]
+    assert "at record 0 of an unknown number" in begun
+    assert isinstance(events[0], SyncStarted)
+    assert (events[0].job.total_records, events[0].plan.total_records) == (None, None)

@@ -1,6 +1,7 @@
 """`FullSync`: the loop in the caller's hands, on a real database."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from resumable_sync import (
     FullSync,
     Guarantee,
     JobHeldError,
+    LeaseLostError,
     MemoryJobStore,
+    _lease,
     transactional,
 )
 from resumable_sync.stores.sql import SQLJobStore
@@ -108,6 +111,40 @@ def test_several_batches_in_one_transaction(store: SQLJobStore, engine: Engine) 
         assert saved(store).processed_records == 50
     assert (sync.result.status, sync.result.records) == ("completed", 50)
     assert delivered(engine) == list(range(50))
+
+
+def test_a_process_that_slept_in_its_own_transaction_does_not_wait_for_itself(
+    store: SQLJobStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asked the store for its lease on another connection, which its own transaction kept out until that gave up."""
+    now = [1000.0]
+    monkeypatch.setattr(_lease, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with FullSync("j", Numbers(20), store=store, batch_size=10, lease_ttl=60) as sync, engine.begin() as connection:
+        for batch in sync:
+            insert(connection, batch)
+            now[0] += 100
+            sync.commit(batch, connection)
+    assert (sync.result.status, delivered(engine)) == ("completed", list(range(20)))
+
+
+def test_one_that_was_overtaken_in_its_sleep_cannot_commit(
+    store: SQLJobStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(_lease, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with (
+        pytest.raises(LeaseLostError),
+        FullSync("j", Numbers(20), store=store, batch_size=10, lease_ttl=60) as sync,
+    ):
+        for batch in sync:
+            held = saved(store).lease
+            assert held is not None
+            store.acquire("j", owner="successor", ttl=60, replacing=held.fencing_token)
+            now[0] += 100
+            with engine.begin() as connection:
+                insert(connection, batch)
+                sync.commit(batch, connection)
+    assert delivered(engine) == []
 
 
 def test_a_transaction_that_was_rolled_back_quietly_is_found_out(store: SQLJobStore, engine: Engine) -> None:

@@ -28,7 +28,12 @@ class SQLQueryTemplate(OffsetConnector[Row]):
 
     Each page sends the query with its two parameters. Only for sources that do not change, and keep their order, while
     they are read, and a page costs the more the deeper it lies: where there is a unique key, `SQLConnector` is safe and
-    fast. Name the columns: what `*` stands for may change during a run.
+    fast.
+
+    What `SQLConnector` looks up in the database, this does not, for the query is sent as it is. The columns of a run
+    are not pinned: name them, because what `*` stands for may change during a run. There is no anchor, and no
+    `if_moved`: at a resume nobody looks whether the last row delivered is still there as it was, and a source that was
+    reloaded or restored meanwhile goes unnoticed where database, query and parameters are the same.
 
     The cursor is the number of rows delivered: `[200]`.
 

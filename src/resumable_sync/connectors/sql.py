@@ -247,6 +247,10 @@ class SQLConnector(
         pinned = copy.copy(self)
         pinned._pinned = tuple(columns)  # noqa: SLF001 - our own
         pinned._reset()  # noqa: SLF001
+        with self._lock:
+            if self._reader is not None and tuple(self._reader.source.columns) == pinned._pinned:  # noqa: SLF001
+                # Looked up just now, for the fingerprint; taken, so that no two runs share its bound.
+                pinned._reader, self._reader = self._reader, None  # noqa: SLF001
         return pinned
 
     @property
