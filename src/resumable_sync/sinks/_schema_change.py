@@ -10,11 +10,12 @@ from sqlalchemy.exc import DBAPIError
 from resumable_sync._database import is_mysql, scrub
 from resumable_sync._errors import ConfigurationError, describe_error
 from resumable_sync._protocols import Column
+from resumable_sync.sinks._copy import copies
 from resumable_sync.sinks._kinds import declaration, source_kind
 from resumable_sync.sinks._tables import NOT_ALLOWED, error_codes
 from resumable_sync.sinks._target import Target, TargetColumn, lock_schema, quote, reflect, verbatim
 
-__all__ = ["IMPOSSIBLE", "add_columns", "check_columns"]
+__all__ = ["IMPOSSIBLE", "IMPOSSIBLE_BY_COPY", "add_columns", "check_columns"]
 
 logger = logging.getLogger("resumable_sync")
 
@@ -33,6 +34,8 @@ IMPOSSIBLE: dict[str, dict[str, frozenset[str]]] = {
         "integer": frozenset({"uuid"}),
         **dict.fromkeys(_MOMENTS, _NUMBERS | _DOCUMENTS | {"boolean"}),
         **dict.fromkeys(_TIMES - _MOMENTS, _DOCUMENTS | {"boolean"}),
+        "float": _MOMENTS | {"boolean", "uuid"},
+        "bits": _NUMBERS | _TIMES | _DOCUMENTS | {"boolean", "text"},
     },
     "mysql": {
         "text": _NUMBERS,
@@ -41,8 +44,13 @@ IMPOSSIBLE: dict[str, dict[str, frozenset[str]]] = {
         "integer": frozenset({"uuid"}),
         **dict.fromkeys(_MOMENTS, _NUMBERS | _DOCUMENTS),
         **dict.fromkeys(_TIMES - _MOMENTS, _DOCUMENTS),
+        "float": frozenset({"uuid"}),
+        # Bytes are taken for digits: 53 would be stored as 5, and what is no digit refused.
+        "bits": _NUMBERS | _TIMES | _DOCUMENTS | {"boolean"},
     },
 }
+# COPY reads a float's text, "2.0", which is no text of an integer; INSERT would round it.
+IMPOSSIBLE_BY_COPY = {"float": frozenset({"integer"})}
 # A view, a rule or a trigger may give a column the value that it lacks; so may the other side of a foreign table.
 _FILLED_POSTGRESQL = text("""
     SELECT c.relkind NOT IN ('r', 'p') OR c.relhasrules
@@ -88,10 +96,12 @@ def check_columns(
     needed = [column for column in target.columns.values() if column.required and column.name not in names]
     if needed and _fills(connection, place, target):
         needed = []
+    copied = copies(connection) and target.copyable
     odd = [
-        f"{column.name!r} is {target.columns[column.name].declared} there and {source_kind(column.type)} in the source"
+        f"{column.name!r} is {target.columns[column.name].declared} there and {_kind(column)} in the source"
         for column in source
-        if column.name in target.columns and _impossible(column, target.columns[column.name], connection.dialect)
+        if column.name in target.columns
+        and _impossible(column, target.columns[column.name], connection.dialect, copied=copied)
     ]
     problems = [f"it has no column {_named(missing)}"] if missing else []
     if fixed:
@@ -120,11 +130,18 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _impossible(source: Column, target: TargetColumn, dialect: Dialect) -> bool:
-    if not source.exact or isinstance(source.type, mysql.BIT):
+def _kind(source: Column) -> str:
+    # What the driver gives of them are bytes; only SQLAlchemy would make numbers of those.
+    return "bits" if isinstance(source.type, mysql.BIT) else source_kind(source.type)
+
+
+def _impossible(source: Column, target: TargetColumn, dialect: Dialect, *, copied: bool) -> bool:
+    if not source.exact:
         return False
-    kinds = IMPOSSIBLE.get("mysql" if is_mysql(dialect) else dialect.name, {})
-    return target.kind in kinds.get(source_kind(source.type), ())
+    kind = _kind(source)
+    if copied and target.kind in IMPOSSIBLE_BY_COPY.get(kind, ()):
+        return True
+    return target.kind in IMPOSSIBLE.get("mysql" if is_mysql(dialect) else dialect.name, {}).get(kind, ())
 
 
 def _fills(connection: Connection, place: tuple[str, str | None], target: Target) -> bool:
