@@ -77,6 +77,21 @@ def test_runs_add_to_the_target(tmp_path: Path) -> None:
     assert path.read_text() == "1\n2\n3\n4\n"
 
 
+def test_a_death_before_the_missing_line_break_was_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("1")
+
+    def dying(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_appendix.Appendix, "add", dying)
+        with pytest.raises(KeyboardInterrupt):
+            begun(JSONLinesSink(path, mode="append"))
+    run(JSONLinesSink(path, mode="append"), [2], token=2)
+    assert path.read_text() == "1\n2\n"
+
+
 def test_a_run_that_was_given_up_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     sink = JSONLinesSink(path, mode="append")

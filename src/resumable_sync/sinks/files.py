@@ -81,7 +81,7 @@ class _FileSink(Sink[Any], CheckpointingSink):
             state = self._file.claim(job, token, known)
             self._run_id = job.run_id
             if self._file.checkpoint_of(state, job) is not None:
-                self._file.go_on(state)
+                self._begin_text(self._file.go_on(state))
                 return
             if job.has_progress:
                 msg = (
@@ -90,7 +90,11 @@ class _FileSink(Sink[Any], CheckpointingSink):
                     "begun with another sink. Go on with that one, or start over with reset_job(job_id)"
                 )
                 raise StoreError(msg)
-            state = self._file.start(state, job)
+            self._begin_text(self._file.start(state, job))
+
+    def _begin_text(self, state: State) -> None:
+        # A process may have died between the start of the run and this.
+        if state.batches == 0 and state.length == state.base and not state.finished:
             beginning = self._beginning(state)
             if beginning:
                 self._file.add(state, beginning)
