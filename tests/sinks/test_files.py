@@ -32,7 +32,7 @@ from resumable_sync import (
     run_full_sync,
 )
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
-from resumable_sync.sinks import _lock
+from resumable_sync.sinks import _appendix, _lock
 from resumable_sync.sinks.files import CSVSink, JSONLinesSink
 from resumable_sync.stores.memory import MemoryJobStore
 from sinks.driving import batch, job
