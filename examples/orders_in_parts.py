@@ -1,0 +1,59 @@
+"""One sync in parts, as three plain functions for any scheduler: plan, one part, complete.
+
+What a worker needs beside the number of its part stands in its environment: `SHOP_URL` with the source, and
+`WAREHOUSE_URL` with the target and the job store. `celery_tasks.py` and `airflow_dag.py` call these functions; as a
+Kubernetes Job, call `sync_part(int(os.environ["JOB_COMPLETION_INDEX"]))`.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from resumable_sync import begin_partitioned_sync, complete_partitioned_sync, part_of
+from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.sql import SQLJobStore
+
+JOB_ID = "orders"
+PARTS = 16
+
+
+class HeldError(Exception):
+    """Another worker has the part: try again later."""
+
+
+@contextlib.contextmanager
+def pieces() -> Iterator[tuple[SQLConnector, SQLSink, SQLJobStore]]:
+    """Make connector, sink and store, in whatever process."""
+    with (
+        contextlib.closing(SQLConnector(os.environ["SHOP_URL"], "orders")) as connector,
+        SQLJobStore(os.environ["WAREHOUSE_URL"]) as store,
+    ):
+        yield connector, SQLSink("orders", mode="replace"), store
+
+
+def plan() -> list[int]:
+    """Make the plan, or find the one of a run that is not complete; give the numbers of the parts that are left."""
+    with pieces() as (connector, sink, store):
+        return [part.index for part in begin_partitioned_sync(JOB_ID, connector, sink, store=store, parts=PARTS)]
+
+
+def sync_part(index: int) -> int:
+    """Copy one part; called again after any death, it goes on where it stopped. Gives the records that it copied."""
+    with pieces() as (connector, sink, store):
+        result = part_of(JOB_ID, index, store=store).run(connector, sink, store=store, batch_size=10_000)
+    if result.action == "held":
+        raise HeldError(result.reason)
+    if result.status != "completed":
+        raise RuntimeError(result.reason)
+    return result.records
+
+
+def complete() -> dict[str, Any]:
+    """End the whole: now the new table takes the target's place."""
+    with pieces() as (connector, sink, store):
+        result = complete_partitioned_sync(JOB_ID, connector, sink, store=store)
+    if result.status != "completed":
+        raise RuntimeError(result.reason)
+    return {"status": str(result.status), "records": result.job.processed_records}
