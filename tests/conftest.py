@@ -14,7 +14,7 @@ import pytest
 
 from proxies import TCPProxy
 from proxies import tcp_proxy as open_proxy
-from servers import Server, ServerUnavailableError, mariadb_server, postgres_server
+from servers import Server, ServerUnavailableError, mariadb_server, postgres_server, redis_server
 
 # The suites' asserts show their values only if pytest rewrites them, and it must be told before they are imported.
 pytest.register_assert_rewrite("resumable_sync.testing")
@@ -23,12 +23,12 @@ pytest.register_assert_rewrite("resumable_sync.testing")
 KILLS = {"crash", "machine", "test_crash", "trouble"}
 """Folders and modules of tests that take their time, and show nothing that differs from Python to Python."""
 
-ADAPTERS = {"test_conformance", "test_http", "test_http_conformance"}
+ADAPTERS = {"test_conformance", "test_http", "test_http_conformance", "test_redis"}
 ADAPTERS |= {"test_sql_keys", "test_sql_transactions", "test_sql_types"}
 """Modules that show on a server what an imported package does, the lowest version of which shall do the same."""
 
-SERVERS = {"postgresql", "mariadb"}
-SERVER_FIXTURES = {"mariadb", "mariadb_url", "postgres", "postgres_url"}
+SERVERS = {"postgresql", "mariadb", "redis"}
+SERVER_FIXTURES = {"mariadb", "mariadb_url", "postgres", "postgres_url", "redis", "redis_url"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,9 +69,16 @@ def mariadb() -> Iterator[Server]:
         yield _start(mariadb_server, stack)
 
 
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Server]:
+    """A Redis server, one for each pytest process."""
+    with ExitStack() as stack:
+        yield _start(redis_server, stack)
+
+
 @pytest.fixture
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """Makes a fresh empty database: `new_database("sqlite" | "postgresql" | "mariadb")` gives its SQLAlchemy URL."""
+    """Makes a fresh empty database: `new_database("sqlite" | "postgresql" | "mariadb" | "redis")` gives its URL."""
     with ExitStack() as stack:
 
         def make(kind: str) -> str:
@@ -80,7 +87,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
                 path = tmp_path / f"database-{number}.db"
                 path.touch()
                 return f"sqlite:///{path}"
-            server: Server = request.getfixturevalue({"postgresql": "postgres", "mariadb": "mariadb"}[kind])
+            server: Server = request.getfixturevalue({"postgresql": "postgres"}.get(kind, kind))
             url = server.create_database()
             stack.callback(_give_back, server, url)
             return url
@@ -110,6 +117,12 @@ def postgres_url(new_database: Callable[[str], str]) -> str:
 def mariadb_url(new_database: Callable[[str], str]) -> str:
     """URL of a fresh MariaDB database."""
     return new_database("mariadb")
+
+
+@pytest.fixture
+def redis_url(new_database: Callable[[str], str]) -> str:
+    """URL of a Redis database that holds one key, which is not ours."""
+    return new_database("redis")
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

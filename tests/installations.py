@@ -5,7 +5,14 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["ServerUnavailableError", "copy_postgres", "find_mariadb", "find_postgres", "readable_by_others"]
+__all__ = [
+    "ServerUnavailableError",
+    "copy_postgres",
+    "find_mariadb",
+    "find_postgres",
+    "find_redis",
+    "readable_by_others",
+]
 
 
 class ServerUnavailableError(Exception):
@@ -36,6 +43,18 @@ def find_mariadb() -> tuple[str, str]:
     msg = (
         "no MariaDB: apt-get install --no-install-recommends mariadb-server-core mariadb-client-core, "
         "or set RESUMABLE_SYNC_TEST_MARIADB to a server's URL"
+    )
+    raise ServerUnavailableError(msg)
+
+
+def find_redis() -> str:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+    server = shutil.which("redis-server", path=path) or shutil.which("valkey-server", path=path)
+    if server:
+        return server
+    msg = (
+        "no Redis: apt-get install --no-install-recommends redis-server, "
+        "or set RESUMABLE_SYNC_TEST_REDIS to a server's URL"
     )
     raise ServerUnavailableError(msg)
 

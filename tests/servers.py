@@ -6,8 +6,9 @@
         server.restart()
 
 A server is taken from the environment (`RESUMABLE_SYNC_TEST_POSTGRES`, `RESUMABLE_SYNC_TEST_MARIADB`: a SQLAlchemy URL
-of a role that may create databases), else started on a free loopback port with its data in a temporary folder. However
-the process that started it dies, the server is killed and its folder removed.
+of a role that may create databases; `RESUMABLE_SYNC_TEST_REDIS`: `redis://host:port`, of whose numbered databases the
+empty ones from 1 on are used, and emptied afterwards), else started on a free loopback port with its data in a
+temporary folder. However the process that started it dies, the server is killed and its folder removed.
 """
 
 import contextlib
@@ -32,9 +33,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
-from installations import ServerUnavailableError, copy_postgres, find_mariadb, find_postgres, readable_by_others
+from installations import (
+    ServerUnavailableError,
+    copy_postgres,
+    find_mariadb,
+    find_postgres,
+    find_redis,
+    readable_by_others,
+)
 
-__all__ = ["ManagedServer", "Server", "ServerUnavailableError", "mariadb_server", "postgres_server"]
+__all__ = ["ManagedServer", "Server", "ServerUnavailableError", "mariadb_server", "postgres_server", "redis_server"]
 
 START_TIMEOUT = 60.0
 UNPRIVILEGED_USER = "nobody"
@@ -376,6 +384,75 @@ class MariaDBServer(ManagedServer):
         ]
 
 
+class RedisDatabases(Server):
+    """The databases of a Redis, which have numbers."""
+
+    _claim = "resumable_sync test"
+
+    @override
+    def create_database(self) -> str:
+        """Claim an empty database and give its URL."""
+        (_, limit) = self._command_in("0", "CONFIG", "GET", "databases")
+        for number in map(str, range(1, int(limit))):
+            # Database 0 is left to whoever uses the server otherwise, and so is any that holds something.
+            if self._command_in(number, "SET", self._claim, str(os.getpid()), "NX"):
+                if self._command_in(number, "DBSIZE") == 1:
+                    return self.url(number)
+                self._command_in(number, "DEL", self._claim)
+        msg = f"all of the {limit} databases are in use"
+        raise RuntimeError(msg)
+
+    @override
+    def drop_database(self, url: str) -> None:
+        """Empty a database that was claimed."""
+        number = make_url(url).database
+        assert number not in {None, "0"}
+        self._command_in(str(number), "FLUSHDB")
+
+    @override
+    def execute(self, statement: str, **parameters: Any) -> list[Any]:
+        """Run one command in database 0."""
+        return [self._command_in("0", *statement.split())]
+
+    def _command_in(self, number: str, *command: str) -> Any:
+        import redis
+
+        client: Any = redis.Redis.from_url(self.url(number), protocol=2, decode_responses=True)
+        with contextlib.closing(client):
+            # Without the driver's own forms of the answers.
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
+
+class RedisServer(ManagedServer, RedisDatabases):
+    """A Redis of our own."""
+
+    def __init__(self) -> None:
+        self._server = find_redis()
+        super().__init__(URL.create("redis", host="127.0.0.1", database="0"))
+
+    @override
+    def _initialize(self) -> None:
+        self.data.mkdir()
+        if _AS_ROOT:
+            shutil.chown(self.data, UNPRIVILEGED_USER)
+
+    @override
+    def _command(self) -> list[str]:
+        settings = {
+            "port": self._url.port,
+            "bind": "127.0.0.1",
+            "dir": self.data,
+            "databases": 200,
+            "save": "",
+            "appendonly": "yes",
+            # Every write reaches the kernel before its answer is sent, which is enough when only processes die; with
+            # `everysec` it may come two seconds later.
+            "appendfsync": "no",
+        }
+        return [self._server, *(part for name, value in settings.items() for part in (f"--{name}", str(value)))]
+
+
 @contextlib.contextmanager
 def postgres_server(*, own: bool = False) -> Iterator[Server]:
     """Give a PostgreSQL for the length of the block.
@@ -398,9 +475,23 @@ def mariadb_server(*, own: bool = False) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _serve(variable: str, driver: str, start: Callable[[], Server], *, own: bool) -> Iterator[Server]:
+def redis_server(*, own: bool = False) -> Iterator[Server]:
+    """Give a Redis (or a Valkey) for the length of the block; as `postgres_server`."""
+    with _serve("RESUMABLE_SYNC_TEST_REDIS", "redis", RedisServer, own=own, given_one=RedisDatabases) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serve(
+    variable: str,
+    driver: str,
+    start: Callable[[], Server],
+    *,
+    own: bool,
+    given_one: Callable[[URL], Server] = Server,
+) -> Iterator[Server]:
     given = None if own else os.environ.get(variable)
-    server = Server(make_url(given).set(drivername=driver)) if given else start()
+    server = given_one(make_url(given).set(drivername=driver)) if given else start()
     try:
         yield server
     finally:
@@ -427,6 +518,7 @@ def _first_ephemeral_port() -> int:
 
 if __name__ == "__main__":
     # Shows the URL of a new database of one server, for work by hand: python tests/servers.py mariadb
-    with (mariadb_server if sys.argv[1:] == ["mariadb"] else postgres_server)() as shown:
+    kinds = {"mariadb": mariadb_server, "redis": redis_server}
+    with kinds.get("".join(sys.argv[1:]), postgres_server)() as shown:
         print(shown.create_database(), flush=True)
         sys.stdin.read()

@@ -135,6 +135,7 @@ PACKAGES = {
     "fsspec": {"connectors._remote"},
     "backports": {"_zstd"},
     "compression": {"_zstd"},
+    "redis": {"stores._redis_link", "stores.redis"},
     "pytest": {"testing"},
     "rich": {"observers.rich", "cli"},
     "tqdm": {"observers.tqdm"},

@@ -22,6 +22,9 @@ _SQLSTATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03
 # 2006 / 2013 / 2055 connection lost, 4031 idle; PyMySQL's 0 is a connection that was closed before
 _MYSQL_CODES = {0, 1040, 1053, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
 
+_REDIS_TRANSIENT = {"ConnectionError", "TimeoutError", "ReadOnlyError", "TryAgainError", "ClusterDownError"}
+_REDIS_LASTING = {"AuthenticationError", "AuthorizationError"}
+
 
 class StopRequested(Exception):  # noqa: N818 - not an error: a stop ended a wait
     """A stop was asked for while waiting for the next try."""
@@ -59,6 +62,9 @@ def _has_transient_code(error: BaseException) -> bool:
         return sqlstate.startswith(_SQLSTATES) if sqlstate else "OperationalError" in names
     if module.startswith("pymysql"):
         return bool(error.args) and error.args[0] in _MYSQL_CODES
+    if module.startswith("redis."):
+        # A wrong password is a ConnectionError too; the server that may not write now is no longer the primary.
+        return not names & _REDIS_LASTING and bool(names & _REDIS_TRANSIENT or str(error).startswith("BUSY "))
     return module.startswith("sqlalchemy") and "TimeoutError" in names  # no connection was free in the pool
 
 

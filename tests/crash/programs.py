@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from resumable_sync import Batch
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.redis import RedisJobStore
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Fault, FaultyConnector, FaultySink, FaultyStore, SyncParts
 
@@ -51,7 +52,7 @@ class Program:
 
     Attributes:
         source: URL of the database with the table `source`.
-        store: URL of the store's database.
+        store: URL of the store's database; a SQL database or a Redis.
         target: URL of the database that gets the table `target`.
         sink: `"store"` writes in the store's transaction, `"own"` keeps its checkpoint beside the rows, `"plain"` is a
             callable.
@@ -81,9 +82,13 @@ class Program:
             job_id=JOB_ID,
             connector=FaultyConnector(SQLConnector(self.source, "source"), self.faults),
             sink=FaultySink(sinks[self.sink](), self.faults),
-            store=FaultyStore(SQLJobStore(self.store), self.faults),
+            store=FaultyStore(self.job_store(), self.faults),
             options={"max_stalled_attempts": 1_000_000, **self.options},
         )
+
+    def job_store(self) -> SQLJobStore | RedisJobStore:
+        """Give the store."""
+        return RedisJobStore(self.store) if self.store.startswith("redis") else SQLJobStore(self.store)
 
     def fill(self) -> None:
         """Make the source."""
@@ -106,7 +111,7 @@ class Program:
 
     def reset(self) -> None:
         """Forget job and target."""
-        with SQLJobStore(self.store) as store:
+        with self.job_store() as store:
             store.delete(JOB_ID)
         with self.engine(self.target) as engine:
             TARGET.drop(engine, checkfirst=True)

@@ -33,11 +33,15 @@ def make(program: Program, folder: Path) -> SyncParts:
     return parts
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb", "redis"])
 def test_one_of_twenty_runs(new_database: Callable[[str], str], tmp_path: Path, kind: str) -> None:
     # No table of the store is there yet: all twenty make them.
-    program = Program(source=new_database(kind), store=new_database(kind), target="")
-    program = attrs.evolve(program, target=program.store)
+    rows = "sqlite" if kind == "redis" else kind
+    program = Program(source=new_database(rows), store=new_database(kind), target="")
+    if kind == "redis":
+        program = attrs.evolve(program, target=new_database(rows), sink="own")
+    else:
+        program = attrs.evolve(program, target=program.store)
     program.fill()
     with SyncProcesses() as processes:
         children = [processes.start(partial(make, program, tmp_path)) for _ in range(PROCESSES)]

@@ -1,11 +1,10 @@
 """Jobs and dead letters as rows, and back, trusting nothing."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 from uuid import UUID
-
-from sqlalchemy import RowMapping
 
 from resumable_sync._cursor import decode_cursor, decode_value, encode_cursor, encode_value
 from resumable_sync._errors import ConfigurationError, CursorError, StateCorruptError
@@ -23,6 +22,9 @@ __all__ = [
     "row_of_letter",
     "time_of",
 ]
+
+Row: TypeAlias = Mapping[Any, Any]
+"""Columns by name."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
@@ -77,12 +79,12 @@ def row_of_job(job: Job) -> dict[str, Any]:
     }
 
 
-def job_from_row(row: RowMapping, now: int) -> Job:
+def job_from_row(row: Row, now: int) -> Job:
     """Give the job of a row.
 
     Args:
         row: All columns by name; of tables of an older version those that there are.
-        now: The database's clock when it was read, in microseconds since 1970.
+        now: The store's clock when it was read, in microseconds since 1970.
 
     Raises:
         StateCorruptError: If a column holds what the library cannot have written.
@@ -143,7 +145,7 @@ def row_of_letter(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def letter_from_row(row: RowMapping) -> DeadLetter:
+def letter_from_row(row: Row) -> DeadLetter:
     """Give the dead letter of a row.
 
     Raises:
@@ -165,7 +167,7 @@ def letter_from_row(row: RowMapping) -> DeadLetter:
     )
 
 
-def attempt_from_row(row: RowMapping) -> AttemptRecord:
+def attempt_from_row(row: Row) -> AttemptRecord:
     """Give the attempt of a row.
 
     Raises:
@@ -285,7 +287,7 @@ def _batch_size(job_id: str, value: Any) -> int | None:
     return size
 
 
-def _lease(job_id: str, row: RowMapping, now: int) -> Lease | None:
+def _lease(job_id: str, row: Row, now: int) -> Lease | None:
     token = _count(job_id, "fencing_token", row["fencing_token"])
     if not is_token(token):
         raise StateCorruptError(job_id, "fencing_token", "is greater than any clock's time")
