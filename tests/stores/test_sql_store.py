@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
+from resumable_sync._database import make_engine
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, StateCorruptError, StoreError
 from resumable_sync._model import DeadLetter, Job, JobStatus, Lease
 from resumable_sync.stores import _schema
@@ -19,7 +20,7 @@ from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT
 from resumable_sync.stores._rows import time_of
 from resumable_sync.stores._transaction import EnlistedTransaction
-from resumable_sync.stores.sql import SQLJobStore
+from resumable_sync.stores.sql import SQLJobStore, from_data
 
 JOB = Job(id="j", status=JobStatus.RUNNING, run=1, attempt=1, cursor=[1], processed_records=10)
 LETTER = DeadLetter(job_id="j", run=1, record=[5], error="ValueError: no", key="k")
@@ -95,10 +96,23 @@ class TestMaking:
         with SQLJobStore() as store:
             assert repr(store) == f"SQLJobStore('sqlite:///{url}', table_prefix='resumable_sync_')"
 
-    def test_commits_survive_a_power_cut(self, store: SQLJobStore) -> None:
-        for one in (store, self.copy(store)):
-            with one._connections.read() as connection:
-                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    def test_commits_survive_a_power_cut(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[bool] = []
+
+        def watched(url: Any, *, durable: bool = False) -> Engine:
+            asked.append(durable)
+            return make_engine(url, durable=durable)
+
+        monkeypatch.setattr(module, "make_engine", watched)
+        with SQLJobStore(f"sqlite:///{path}") as store, self.copy(store):
+            assert asked == [True, True]
+
+    def test_plain_data_make_one_too(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RESUMABLE_SYNC_STORE", "sqlite:///named.db")
+        parts = {"drivername": "sqlite", "database": str(path)}
+        for given, shown in (({"url": parts}, path), ({"url": f"sqlite:///{path}"}, path), ({}, "named.db")):
+            with from_data(**given, table_prefix="etl_") as store:
+                assert repr(store) == f"SQLJobStore('sqlite:///{shown}', table_prefix='etl_')"
 
     def copy(self, store: SQLJobStore) -> SQLJobStore:
         other = SQLJobStore.__new__(SQLJobStore)
@@ -526,7 +540,9 @@ class TestVersions:
     def age(self, store: SQLJobStore, database: Engine, version: int) -> None:
         """Let somebody have used a store of an older version."""
         lease = held(store)
-        store.save(JOB, lease)
+        with store.transaction() as transaction:
+            store.add_dead_letters([LETTER], transaction)
+            transaction.save(JOB, lease)
         store.release(lease)
         for column in {1: ("stalled_attempts", "batch_size", "saved_token"), 2: ("batch_size", "saved_token")}[version]:
             do(database, f"ALTER TABLE resumable_sync_jobs DROP COLUMN {column}")
@@ -544,7 +560,8 @@ class TestVersions:
         store = open_store()
         assert saved(store) == JOB
         assert store.jobs() == [JOB]
-        assert (store.dead_letters("j"), store.attempts("j")) == ([], [])
+        assert [letter.record for letter in store.dead_letters("j")] == ([] if version == 1 else [[5]])
+        assert store.attempts("j") == []
         store.request_stop("j")
         assert self.version(database) == version
 
