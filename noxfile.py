@@ -41,6 +41,8 @@ def install(session: nox.Session, *groups: str) -> None:
 # imported, also what the adapters do on a server.
 ONCE_MORE = ("-m", "not crash and not kills and not once and not server")
 LOWEST = ("-m", "not crash and not kills and not once and (not server or adapter)")
+# One more than a small machine has processors: many tests wait, for leases to end and for servers.
+PARALLEL = ("--numprocesses=3", "--dist=worksteal")
 seen: list[object] = []
 
 
@@ -51,10 +53,10 @@ def run_pytest(session: nox.Session, *arguments: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests against the built wheel, in two processes; on the first Python with all kills and servers."""
+    """Run the tests against the built wheel; on the first Python with all kills and servers."""
     install(session, "test")
     seen.append(session.python)
-    run_pytest(session, "--numprocesses=2", "--dist=worksteal", *(ONCE_MORE if len(seen) > 1 else ()))
+    run_pytest(session, *PARALLEL, *(ONCE_MORE if len(seen) > 1 else ()))
 
 
 @nox.session(python=PYTHONS[0], venv_backend="uv")
@@ -62,7 +64,7 @@ def tests_lowest(session: nox.Session) -> None:
     """Run the tests on the oldest Python with the lowest versions that pyproject.toml allows."""
     session.install("--resolution=lowest-direct", "-r", "pyproject.toml", "--all-extras", "--group=test")
     session.install("--no-deps", ".")
-    run_pytest(session, "--numprocesses=2", "--dist=worksteal", *LOWEST)
+    run_pytest(session, *PARALLEL, *LOWEST)
 
 
 @nox.session

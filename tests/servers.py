@@ -28,9 +28,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
 from installations import (
@@ -90,7 +90,7 @@ class Server:
 
     def __init__(self, url: URL) -> None:
         self._url = url
-        self._engines: dict[URL, Engine] = {}
+        self._engines: dict[URL, Engine] = {}  # by port, which is chosen anew where somebody else has it
 
     def url(self, database: str) -> str:
         """Give the SQLAlchemy URL of one of its databases."""
@@ -119,19 +119,20 @@ class Server:
         self.execute(f"DROP DATABASE IF EXISTS {name}")
 
     def execute(self, statement: str, **parameters: Any) -> list[Any]:
-        """Run one statement as administrator, in autocommit mode, on a connection of its own."""
-        return self._execute(self._url, statement, **parameters)
-
-    def _execute(self, url: URL, statement: str, **parameters: Any) -> list[Any]:
-        if url not in self._engines:
-            # Kept, since the first connection of an engine asks the server about itself.
-            self._engines[url] = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        with self._engines[url].connect() as connection:
+        """Run one statement as administrator, in autocommit mode."""
+        if self._url not in self._engines:
+            # One connection is kept, and tried before it is used: whoever is killed here may be this one.
+            self._engines[self._url] = create_engine(
+                self._url, isolation_level="AUTOCOMMIT", pool_size=1, pool_pre_ping=True
+            )
+        with self._engines[self._url].connect() as connection:
             result = connection.execute(text(statement), parameters)
             return list(result) if result.returns_rows else []
 
     def stop(self) -> None:
         """Let go of the server."""
+        for engine in self._engines.values():
+            engine.dispose()
 
 
 class ManagedServer(Server, ABC):
@@ -225,6 +226,7 @@ class ManagedServer(Server, ABC):
     @override
     def stop(self) -> None:
         """End the server and remove its data."""
+        super().stop()
         self._end(getattr(signal, f"SIG{self.end_signal}"))
         self._watchdog.communicate()
 
@@ -304,12 +306,20 @@ class PostgresServer(ManagedServer):
         try:
             # Whoever still has the old name, such as a process that a test left behind, cannot disturb the next test.
             self.execute(f"ALTER DATABASE {name} RENAME TO {spare}")
-            self._execute(self._url.set(database=spare), _EMPTY)
-        except DBAPIError:
+            self._empty(spare)
+        except (DBAPIError, psycopg.Error):
             self.drop_database(url)
             self.drop_database(self.url(spare))
         else:
             self._spare.append(self.url(spare))
+
+    def _empty(self, name: str) -> None:
+        # An engine for the one statement would first ask the server about itself.
+        url = self._url
+        with psycopg.connect(
+            host=url.host, port=url.port, user=url.username, dbname=name, autocommit=True
+        ) as connection:
+            connection.execute(_EMPTY)
 
     @override
     def _initialize(self) -> None:

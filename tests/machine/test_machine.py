@@ -374,7 +374,7 @@ def _raise(error: Exception) -> None:
 def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Machine]]:
     """The machine, in a world of its own: no threads for heartbeats, and dead processes are those it has killed."""
     # A loop that is left in its own transaction holds the lock, and whoever comes waits for it in vain.
-    world = World(tmp_path, wait=1 if request.param.sink == "loop" else 5)
+    world = World(tmp_path, wait=0.1 if request.param.sink == "loop" else 5)
 
     class Made(Machine):
         pass
