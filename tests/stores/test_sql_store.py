@@ -19,6 +19,7 @@ from resumable_sync.stores import sql as module
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT
 from resumable_sync.stores._rows import time_of
+from resumable_sync.stores._statements import Statements
 from resumable_sync.stores._transaction import EnlistedTransaction
 from resumable_sync.stores.sql import SQLJobStore, from_data
 
@@ -329,12 +330,25 @@ class TestLeases:
             assert (caught.value.job_id, caught.value.fencing_token) == ("j", lease.fencing_token)
         assert saved(store).lease == newer
 
-    def test_saving_and_renewing_tell_the_lease_as_it_is_then(self, store: SQLJobStore) -> None:
+    @pytest.mark.parametrize("returning", [False, True])
+    def test_saving_and_renewing_tell_the_lease_as_it_is_then(
+        self, store: SQLJobStore, monkeypatch: pytest.MonkeyPatch, *, returning: bool
+    ) -> None:
+        """As on MySQL, where an UPDATE returns nothing, and as elsewhere."""
+        dialect = store._connections.engine.dialect
+        monkeypatch.setattr(dialect, "update_returning", returning)
+        monkeypatch.setattr(store, "_statements", Statements(store._tables, dialect))
+        other = store.acquire("k", owner="me", ttl=5.0)
         lease = held(store)
         for newer in (store.renew(lease, 120.0), store.save(JOB, lease)):
             assert attrs.evolve(newer, expires_at=lease.expires_at) == lease
             assert newer.expires_at > lease.expires_at + timedelta(seconds=50)
         assert saved(store) == attrs.evolve(JOB, lease=saved(store).lease)
+        store.request_stop("j")
+        assert store.save(JOB, lease).stop_requested
+        assert not store.renew(other, 5.0).stop_requested
+        with pytest.raises(LeaseLostError):
+            store.save(JOB, attrs.evolve(lease, fencing_token=lease.fencing_token - 1))
 
     def test_a_token_beyond_any_clock_is_not_granted(self, store: SQLJobStore, database: Engine) -> None:
         lease = held(store)
@@ -357,6 +371,17 @@ class TestLeases:
         with pytest.raises(StateCorruptError):
             held(store)
         assert saved(store).lease is None
+
+    def test_who_acquires_it_again_goes_on_with_the_attempt(self, store: SQLJobStore) -> None:
+        held(store)
+        lease = held(store)
+        (attempt,) = store.attempts("j")
+        assert (attempt.owner, attempt.fencing_token) == ("me", lease.fencing_token)
+        newer = store.acquire("j", owner="other", ttl=60.0, replacing=lease.fencing_token)
+        assert [(one.owner, one.fencing_token) for one in store.attempts("j")] == [
+            ("me", lease.fencing_token),
+            ("other", newer.fencing_token),
+        ]
 
     def test_how_long_a_transaction_may_be_idle_goes_by_the_lease(self, store: SQLJobStore) -> None:
         held(store)
