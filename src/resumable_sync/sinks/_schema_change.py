@@ -120,6 +120,7 @@ def _refusal(target: Target, names: set[str], problems: Sequence[str], *, addabl
     ways = "change the table, or read a query that selects, names or casts the columns so that they fit"
     if addable:
         ways += "; a new run with on_schema_change='evolve' adds the columns that the table lacks"
+        ways += " (reset_job(job_id) begins one where a run goes on)"
     return (
         f"the source does not fit table {target.name!r}: {'; '.join(problems)}. The source has {given}, the table "
         f"{there}; {ways}"
