@@ -3,6 +3,8 @@
 import itertools
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from resumable_sync import (
     run_full_sync,
 )
 from resumable_sync.connectors import _http_link
+from resumable_sync.connectors._http_body import BodyTooLargeError, collected
 from resumable_sync.connectors.http import (
     HTTPConnector,
     HTTPResponseError,
@@ -372,6 +375,23 @@ def test_a_body_may_not_be_too_large(api: API) -> None:
         api.next(reply)
         with pytest.raises(HTTPResponseError, match=r"more than 10,000 bytes.*raise max_response_bytes"):
             read(connector(api, max_response_bytes=10_000))
+
+
+def test_a_bomb_is_never_unpacked() -> None:
+    bomb = zlib.compress(bytes(20_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyTooLargeError):
+            collected([bomb], "gzip", 10_000)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_past_the_end_is_an_error_at_the_beginning(api: API) -> None:
+    api.records = []
+    with pytest.raises(HTTPResponseError, match="404 Not Found; check the url"):
+        read(connector(api, "strict", PagePaging(past_end=404)))
 
 
 @pytest.mark.parametrize("depth", [70, 100_000])
