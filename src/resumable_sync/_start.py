@@ -64,8 +64,13 @@ def rules_of(connector: Connector, options: Options, retrier: Retrier) -> Rules:
         resume_within=options.resume_within,
         max_stalled_attempts=options.max_stalled_attempts,
         seekable=isinstance(connector, SeekableConnector),
-        pins=isinstance(connector, PinnableConnector),
+        pins=_pins(connector),
     )
+
+
+def _pins(connector: object) -> bool:
+    # What only hands on the attributes of another object would not be asked for the records any more.
+    return hasattr(type(connector), "pin") and isinstance(connector, PinnableConnector)
 
 
 def pinned(connector: Connector, decision: Decision, retrier: Retrier) -> Connector:
@@ -84,9 +89,9 @@ def of_its_own(connector: Connector, fingerprint: str | None, retrier: Retrier) 
     by another sync. Where it cannot give another one of itself, it is the caller's.
     """
     columns = named_columns(fingerprint)
-    # What only hands on the attributes of another object would not be asked for the records any more.
-    if columns is None or not hasattr(type(connector), "pin") or not isinstance(connector, PinnableConnector):
+    if columns is None or not _pins(connector):
         return connector
+    assert isinstance(connector, PinnableConnector)  # noqa: S101 - just asked
     own: Connector = retrier.call("pin", connector.pin, columns)
     return own
 
