@@ -43,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _needs_server(item: pytest.Item) -> bool:
     parameters = set(re.split(r"\W+", item.name.partition("[")[2]))
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        parameters |= {value for value in item.callspec.params.values() if isinstance(value, str)}
     return bool(parameters & SERVERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
 
 

@@ -70,6 +70,7 @@ def commands_in(page: Path) -> bool:
     return any(kind == "console" for kind, _, _ in blocks(page))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("page", parameters())
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

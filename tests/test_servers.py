@@ -20,6 +20,8 @@ from servers import ManagedServer, Server
 SERVERS = ["postgres", "mariadb"]
 LIMIT = 60.0
 
+pytestmark = pytest.mark.server
+
 
 def engine_for(url: str, timeout: int = 30) -> Engine:
     timeouts = {

@@ -269,6 +269,7 @@ KEYS: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
 def test_keys_of_every_type_find_their_row_on_the_other_side(new_database: NewDatabase, kind: str) -> None:
     source, target = new_database("postgresql"), new_database(kind)
@@ -293,6 +294,7 @@ def test_keys_of_every_type_find_their_row_on_the_other_side(new_database: NewDa
         theirs.close()
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
 def test_a_key_that_the_other_side_cannot_have_is_no_error(new_database: NewDatabase, kind: str) -> None:
     for declared, odd in (("TEXT", "no number"), ("NUMERIC(40)", Decimal(10**30)), ("BYTEA", b"\xff")):

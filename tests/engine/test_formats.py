@@ -15,6 +15,7 @@ from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore
 
 NewDatabase = Callable[[str], str]
+pytestmark = pytest.mark.server
 SOURCE = "CREATE TABLE orders (id int PRIMARY KEY, note varchar(40), total numeric(12, 2), at timestamptz, doc json)"
 ROWS = (
     "INSERT INTO orders SELECT i, CASE WHEN i % 7 > 0 THEN E'tab\t' || i END, i / 4.0, "

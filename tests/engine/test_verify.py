@@ -169,6 +169,7 @@ def test_keys_of_text_that_the_databases_order_and_compare_differently(
     assert len(result.differences) == 3
 
 
+@pytest.mark.server
 def test_a_key_padded_with_blanks_finds_its_row_where_blanks_are_compared(new_database: NewDatabase) -> None:
     rows = [("ab", 1), ("b", 2), ("B", 3)]
     source = make(new_database("postgresql"), rows, "t (id CHAR(5) PRIMARY KEY, n INTEGER)")

@@ -187,6 +187,7 @@ CHANGED: dict[str, Any] = {
 }
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("target_kind", KINDS)
 def test_the_least_change_of_a_cell_is_found(new_database: NewDatabase, target_kind: str) -> None:
     source, target = new_database("postgresql"), new_database(target_kind)
@@ -206,6 +207,7 @@ def test_the_least_change_of_a_cell_is_found(new_database: NewDatabase, target_k
     assert sorted(result.differences[0].columns) == sorted(CHANGED)
 
 
+@pytest.mark.server
 def test_a_type_that_holds_fewer_digits_is_equal_as_far_as_it_goes(new_database: NewDatabase) -> None:
     for kind in ("postgresql", "mariadb"):
         source, target = new_database("postgresql"), new_database(kind)
@@ -230,6 +232,7 @@ def test_a_type_that_holds_fewer_digits_is_equal_as_far_as_it_goes(new_database:
         assert verified(source, target).differences == (Difference(kind="different", key=(3,), columns=("d",)),)
 
 
+@pytest.mark.server
 def test_json_is_compared_by_structure(new_database: NewDatabase) -> None:
     source, target = new_database("postgresql"), new_database("sqlite")
     with opened(source) as connection:

@@ -326,6 +326,7 @@ def test_a_float_may_be_rounded_where_rows_are_inserted(postgres_url: str) -> No
         assert connection.execute(text("SELECT x FROM behind")).scalars().all() == [2]
 
 
+@pytest.mark.server
 def test_bits_go_into_bits(new_database: Callable[[str], str]) -> None:
     engine = create_engine(new_database("mariadb"), poolclass=NullPool)
     with engine.begin() as connection:

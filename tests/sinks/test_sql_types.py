@@ -184,11 +184,11 @@ def with_time_zone(url: str, offset: str) -> str:
     return make_url(url).update_query_dict(query).render_as_string(hide_password=False)
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(("kind", "name"), [(case[0], name) for name, case in REFUSED.items()])
 def test_what_a_column_cannot_keep_is_refused_and_nothing_written(
-    name: str, new_database: Callable[[str], str]
+    kind: str, name: str, new_database: Callable[[str], str]
 ) -> None:
-    kind, declaration, value, says = REFUSED[name]
+    _, declaration, value, says = REFUSED[name]
     url = new_database(kind)
     if declaration == "TIMESTAMP":
         url = with_time_zone(url, "+03:00")
@@ -227,9 +227,9 @@ CONVERTED: dict[str, tuple[str, str, Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CONVERTED)
-def test_what_a_driver_cannot_bind_is_converted(name: str, new_database: Callable[[str], str]) -> None:
-    kind, declaration, value, expected = CONVERTED[name]
+@pytest.mark.parametrize(("kind", "name"), [(case[0], name) for name, case in CONVERTED.items()])
+def test_what_a_driver_cannot_bind_is_converted(kind: str, name: str, new_database: Callable[[str], str]) -> None:
+    _, declaration, value, expected = CONVERTED[name]
     url = new_database(kind)
     if declaration.startswith("TIMESTAMP("):
         url = with_time_zone(url, "+00:00")

@@ -198,6 +198,7 @@ def test_a_callers_engine_in_autocommit_mode_has_transactions(database_url: str,
     autocommit.dispose()
 
 
+@pytest.mark.server
 def test_another_database_is_refused(store: SQLJobStore, new_database: Any) -> None:
     store.acquire("job", owner="one", ttl=60.0)
     for kind in ("sqlite", "postgresql", "mariadb"):
