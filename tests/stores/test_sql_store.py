@@ -596,8 +596,10 @@ class TestVersions:
         self, open_store: Any, database: Engine, version: int, call: Callable[[SQLJobStore], object]
     ) -> None:
         self.age(open_store(), database, version)
-        call(open_store())
+        store = open_store()
+        call(store)
         assert self.version(database) == _schema.SCHEMA_VERSION
+        assert (store.load("j") is None) == (call is not held)
 
     def test_what_is_up_to_date_is_asked_once(self, open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         held(open_store())
