@@ -206,7 +206,7 @@ def complete_partitioned_sync(job_id: str, connector: Connector[Any], sink: AnyS
     """End a partitioned sync whose parts were run by workers that this library did not start.
 
     If all parts are completed, so is the whole, and with `SQLSink(mode="replace")` the new table takes the target's
-    place. Else nothing is published; call it again when they are.
+    place. Else nothing changes, and parts may go on being run; call it again when they are.
 
     Args:
         job_id: The whole.
@@ -215,7 +215,7 @@ def complete_partitioned_sync(job_id: str, connector: Connector[Any], sink: AnyS
         store: Of the whole.
 
     Returns:
-        The whole: `completed`, or `interrupted` with the parts that are not completed in `reason`.
+        The whole: `completed`, or still `running` with the parts that are not completed in `reason`.
 
     Raises:
         ConfigurationError: If there is no such job in parts.
@@ -227,7 +227,14 @@ def complete_partitioned_sync(job_id: str, connector: Connector[Any], sink: AnyS
     if stored is None or PartsPlan.of(stored.cursor) is None:
         msg = f"there is no job {job_id!r} in parts in the store; begin it with begin_partitioned_sync"
         raise ConfigurationError(msg)
-    return _attempt(pieces, 1, Coordinator.complete)
+
+    def end(coordinator: Coordinator) -> None:
+        if coordinator.unfinished:
+            coordinator.leave()  # stopped, the parts that are not begun would refuse to
+        else:
+            coordinator.complete()
+
+    return _attempt(pieces, 1, end)
 
 
 def _pieces(job_id: str, connector: Connector[Any], sink: AnySink, store: JobStore, options: SyncOptions) -> Pieces:
