@@ -5,6 +5,7 @@ import itertools
 import logging
 import multiprocessing
 import pickle
+import subprocess
 import sys
 import threading
 import time
@@ -147,6 +148,20 @@ def test_it_is_there_by_name() -> None:
     assert isinstance(made, RedisJobStore)
     with pytest.raises(ConfigurationError, match=r"store\.key_prefx: 'redis' has no such key; did you mean"):
         registry.store({"type": "redis", "url": "redis://cache", "key_prefx": "x:"})
+
+
+def test_a_missing_package_is_named_with_its_extra() -> None:
+    code = "import sys; sys.modules['redis'] = None; import resumable_sync.stores.redis"
+    ended = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (
+        "MissingExtraError: redis is not installed; install it with: pip install 'resumable_sync[redis]'"
+        in ended.stderr
+    )
+
+
+def test_it_does_not_load_sqlalchemy() -> None:
+    code = "import sys, resumable_sync.stores.redis; sys.exit('sqlalchemy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_only_its_own_keys_are_touched(redis_url: str) -> None:
