@@ -169,7 +169,11 @@ class _PartialSink(Sink[Any]):
             if callable(getattr(sink, ability, None)):
                 setattr(self, ability, getattr(sink, ability))
         if not any(hasattr(sink, member) for member in ("part", "begin", "complete")):
-            self.part = lambda _job: self  # it prepares and publishes nothing
+            self.part = self._whole  # it prepares and publishes nothing
+
+    def _whole(self, _job: Job) -> "_PartialSink":
+        # A method, which pickles where the sink does; a function made above would not.
+        return self
 
     @override
     def begin(self, job: Job, connection: "Connection | None") -> None:
