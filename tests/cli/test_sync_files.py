@@ -91,7 +91,7 @@ def problems(text: str, folder: Path) -> list[str]:
         (f"{GOOD}options = 5\n", "sync.toml, line 4: options must be a table, such as [options] with keys below it"),
         (
             f"{GOOD}store.type = 'redsi'\n",
-            "sync.toml, line 4: store.type = 'redsi' is no store; those that are installed: ",
+            "sync.toml, line 4: store.type = 'redsi' is no store; did you mean 'redis'?; those that are installed: ",
         ),
         (
             f"{GOOD}store = 'sqlite:///w.db'\n",
