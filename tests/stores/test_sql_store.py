@@ -135,6 +135,15 @@ class TestMaking:
                 assert copy.load("j") is not None
                 copy.__getstate__()  # it is its own engine that it has
 
+    def test_memory_is_refused_and_a_server_has_no_file(self, store: SQLJobStore, path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="MemoryJobStore"):
+            SQLJobStore("sqlite://")
+        with SQLJobStore("postgresql://somebody@127.0.0.1:1/jobs") as elsewhere:
+            assert (elsewhere._path, store._path) == (None, path)
+
+    def test_one_that_is_gone_closes_its_connections(self, store: SQLJobStore) -> None:
+        assert store._finalizer.peek()[1] == store._connections.close  # type: ignore[index]
+
     def test_one_on_an_engine_is_not_copied_and_leaves_the_engine_open(self, database: Engine) -> None:
         pool = database.pool
         with SQLJobStore(database) as store:
@@ -425,6 +434,11 @@ class TestLeases:
     def test_no_sync_begins_inside_a_transaction_of_its_database(self, store: SQLJobStore) -> None:
         with store.transaction(), pytest.raises(ConfigurationError, match="job 'k' cannot be started from inside"):
             store.acquire("k", owner="me", ttl=60.0)
+
+    def test_but_one_of_another_may(self, store: SQLJobStore, open_store: Any, tmp_path: Path) -> None:
+        held(store)
+        with store.transaction():
+            assert held(open_store(f"sqlite:///{tmp_path}/other.db")).owner == "me"
 
     def test_a_thread_gives_its_connection_back_with_the_lease(self, database: Engine) -> None:
         pool: Any = database.pool
