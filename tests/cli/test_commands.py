@@ -1,6 +1,7 @@
 """What the commands tell and do, in this process."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,18 +49,12 @@ def test_jobs_and_their_attempts_are_shown(call: Call, shop: Shop) -> None:
     assert call("jobs").err == "this store has no jobs yet\n"
     call("run", "--max-records", "300")
     listed = call("jobs").out.splitlines()
-    assert [word for word in listed[1].split() if "━" not in word][:6] == [
-        "orders",
-        "interrupted",
-        "300",
-        "of",
-        "2,000",
-        "1.1",
-    ]
+    # The source is counted beside the batches: three may be done before that is.
+    assert re.search(r"^\s*orders\s.*\binterrupted\b.*\b300\b( of 2,000\b)?.*\s1\.1\s", listed[1])
     assert "run again, it goes on" in listed[1]
     assert told(call("jobs", "--json"))["standing"] == "interrupted"
     shown = call("show", "orders").out
-    assert "records       300 of 2,000 in 3 batches\n" in shown
+    assert re.search(r"records       300( of 2,000)? in 3 batches\n", shown)
     assert "1.1          0     300  interrupted" in shown
     found = told(call("show", "orders", "--json"))
     assert (found["processed_records"], found["attempts"][0]["outcome"]) == (300, "interrupted")

@@ -25,7 +25,7 @@ job = "orders"
 source = { type = "sql", url = "sqlite:///shop.db", table = "orders" }
 sink = { type = "sql", table = "orders", mode = "append" }
 store = { type = "sql", url = "sqlite:///warehouse.db" }
-options = { batch_size = 500 }
+options = { batch_size = 500, if_completed = "skip" }
 """
 STANDARD_ERROR = 2
 COLUMNS = "(id INTEGER{key}, customer TEXT, status TEXT, cents INTEGER, ordered_at TEXT, note TEXT)"
