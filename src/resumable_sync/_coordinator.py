@@ -66,6 +66,7 @@ class Coordinator:
         self._next = 0
         self._begun = False
         self._at_start = (0, 0)
+        self._told: tuple[int, int, int] | None = None
         self.result: SyncResult | None = None
 
     @property
@@ -100,6 +101,7 @@ class Coordinator:
             self._open(plan)
         self._parts = [self._load(index) for index in range(len(plan.places))]
         self._at_start = self._sums()
+        self._told = (*self._at_start, len(self.unfinished))
         if pieces.options.count and self.job.total_records is None:
             self._counter.start()
         if pieces.observers:
@@ -176,9 +178,12 @@ class Coordinator:
         self._keeper.lease  # noqa: B018 - raises if it is lost
         if self._sums() != (self.job.processed_records, self.job.processed_batches):
             self._checkpoints.save(self._progressed())
+        # A part may be seen with all its records before it is seen completed.
+        if (*self._sums(), len(self.unfinished)) != self._told:
             self._tell()
 
     def _tell(self) -> None:
+        self._told = (*self._sums(), len(self.unfinished))
         if self._pieces.observers:
             done = len(self._parts) - len(self.unfinished)
             self._pieces.observers.tell(PartsProgressed(job=self.job, completed=done, parts=len(self._parts)))
