@@ -6,10 +6,9 @@ from typing import Any
 
 import attrs
 
-from resumable_sync._acquire import acquire, give_back
+from resumable_sync._acquire import acquire
 from resumable_sync._coordinator import Coordinator
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Batch, Job, SyncResult
 from resumable_sync._options import BatchSize, Options, SyncOptions, make_options
 from resumable_sync._part import Part, check_parts_of, part_of
@@ -19,6 +18,7 @@ from resumable_sync._protocols import Connector, JobStore, Observer, Sink
 from resumable_sync._report import annotate, log_decision, result_of
 from resumable_sync._restart import Decision, IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry, StopRequested
+from resumable_sync._session import keep
 from resumable_sync._sinks import as_sink
 from resumable_sync._start import rules_of
 from resumable_sync._validate import check_job_id
@@ -297,12 +297,7 @@ def _shielded(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) -
     )
     if granted.lease is None or granted.job is None:
         return _passed_over(pieces, granted.job, granted.decision)
-    keeper = LeaseKeeper(pieces.store, granted.lease, pieces.options.lease_ttl, pieces.stop)
-    try:
-        keeper.start()
-    except BaseException:
-        give_back(pieces.store, granted.lease, pieces.patient)
-        raise
+    keeper = keep(pieces, granted.lease)
     coordinator = Coordinator(pieces, granted.job, granted.decision, keeper)
     try:
         with pieces.stop.lifted():

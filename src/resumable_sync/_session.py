@@ -11,7 +11,7 @@ from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
 from resumable_sync._start import locate, offered_formats, pinned, rules_of
 
-__all__ = ["open_attempt", "plan"]
+__all__ = ["keep", "open_attempt", "plan"]
 
 
 def plan(pieces: Pieces) -> Plan:
@@ -70,7 +70,7 @@ def _open(pieces: Pieces) -> Attempt | SyncResult:
     )
     if granted.lease is None or granted.job is None:
         return _passed_over(pieces, granted.job, granted.decision)
-    keeper = _keep(pieces, granted.lease)
+    keeper = keep(pieces, granted.lease)
     attempt = Attempt(pieces, granted.job, granted.decision, keeper)
     try:
         with pieces.stop.lifted():
@@ -82,7 +82,8 @@ def _open(pieces: Pieces) -> Attempt | SyncResult:
     return attempt
 
 
-def _keep(pieces: Pieces, lease: Lease) -> LeaseKeeper:
+def keep(pieces: Pieces, lease: Lease) -> LeaseKeeper:
+    """Begin to renew a lease; it is given back if that cannot be."""
     keeper = LeaseKeeper(pieces.store, lease, pieces.options.lease_ttl, pieces.stop)
     try:
         keeper.start()
