@@ -126,9 +126,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types."""
+    """Check the types, and that two checkers see the public interface as tests/typing/api.py says."""
     install(session, "typing")
     session.run("mypy", *session.posargs)
+    session.run("pyright", env={"PYRIGHT_PYTHON_GLOBAL_NODE": "0"})
 
 
 @nox.session

@@ -1,5 +1,6 @@
 """What is installed is what is promised: types, version, and an import that loads nothing heavy."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -40,6 +41,13 @@ def test_the_import_loads_neither_sqlalchemy_nor_an_extra() -> None:
 def test_every_public_name_is_there() -> None:
     assert [name for name in resumable_sync.__all__ if not hasattr(resumable_sync, name)] == []
     assert sorted(set(resumable_sync.__all__)) == sorted(resumable_sync.__all__)
+
+
+def test_the_type_of_every_public_name_is_checked() -> None:
+    """`nox -s typing` has two checkers look at this file; an import that it does not use is an error of the linter."""
+    tree = ast.parse((PROJECT.parent / "tests/typing/api.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "resumable_sync"]
+    assert sorted(alias.name for node in imports for alias in node.names) == sorted(resumable_sync.__all__)
 
 
 def distribution() -> metadata.Distribution:

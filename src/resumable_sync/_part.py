@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 from resumable_sync._engine import SinkRun
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._fingerprint import fingerprint_text, pinned_columns
-from resumable_sync._model import Batch, Cursor, Job, JobStatus, SyncResult
+from resumable_sync._model import Batch, Cursor, Job, JobStatus, RecordT, SyncResult
 from resumable_sync._options import SyncOptions
 from resumable_sync._parts_plan import PartsPlan, part_id
 from resumable_sync._protocols import Connector, JobStore, PinnableConnector, Sink
@@ -37,8 +37,8 @@ class Part:
 
     def run(
         self,
-        connector: Connector[Any],
-        sink: Sink[Any] | Callable[[Batch[Any]], object],
+        connector: Connector[RecordT],
+        sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
         *,
         store: JobStore,
         **options: Unpack[SyncOptions],
@@ -71,7 +71,7 @@ class Part:
                 sync.deliver(batch)
         return sync.result
 
-    def _connector(self, connector: Connector[Any]) -> Connector[Any]:
+    def _connector(self, connector: Connector[RecordT]) -> Connector[RecordT]:
         pinned = pinned_columns(self.parent.fingerprint, fingerprint_text(connector.fingerprint))
         if pinned is not None and isinstance(connector, PinnableConnector):
             connector = connector.pin(pinned)

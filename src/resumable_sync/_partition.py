@@ -9,7 +9,7 @@ import attrs
 from resumable_sync._acquire import acquire
 from resumable_sync._coordinator import Coordinator
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._model import Batch, Job, SyncResult
+from resumable_sync._model import Batch, Job, RecordT, SyncResult
 from resumable_sync._options import BatchSize, Options, SyncOptions, make_options
 from resumable_sync._part import Part, check_parts_of, part_of
 from resumable_sync._parts_plan import PartsPlan, part_id
@@ -31,13 +31,11 @@ PARTS_PER_WORKER = 4
 
 MAX_PARTS = 100_000
 
-AnySink = Sink[Any] | Callable[[Batch[Any]], object]
-
 
 def run_partitioned_sync(
     job_id: str,
-    connector: Connector[Any],
-    sink: AnySink,
+    connector: Connector[RecordT],
+    sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
     *,
     store: JobStore,
     executor: Executor,
@@ -159,8 +157,8 @@ def run_partitioned_sync(
 
 def begin_partitioned_sync(
     job_id: str,
-    connector: Connector[Any],
-    sink: AnySink,
+    connector: Connector[RecordT],
+    sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
     *,
     store: JobStore,
     parts: int,
@@ -202,7 +200,13 @@ def begin_partitioned_sync(
     return [part_of(job_id, index, store=store) for index in unfinished]
 
 
-def complete_partitioned_sync(job_id: str, connector: Connector[Any], sink: AnySink, *, store: JobStore) -> SyncResult:
+def complete_partitioned_sync(
+    job_id: str,
+    connector: Connector[RecordT],
+    sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
+    *,
+    store: JobStore,
+) -> SyncResult:
     """End a partitioned sync whose parts were run by workers that this library did not start.
 
     If all parts are completed, so is the whole, and with `SQLSink(mode="replace")` the new table takes the target's
@@ -237,7 +241,13 @@ def complete_partitioned_sync(job_id: str, connector: Connector[Any], sink: AnyS
     return _attempt(pieces, 1, end)
 
 
-def _pieces(job_id: str, connector: Connector[Any], sink: AnySink, store: JobStore, options: SyncOptions) -> Pieces:
+def _pieces(
+    job_id: str,
+    connector: Connector[Any],
+    sink: Sink[Any] | Callable[[Batch[Any]], object],
+    store: JobStore,
+    options: SyncOptions,
+) -> Pieces:
     check_job_id(part_id(check_job_id(job_id), MAX_PARTS - 1))
     checked: Options = make_options(job_id, options)
     made: Sink[Any] = as_sink(sink)

@@ -127,14 +127,14 @@ class SeekableConnector(Protocol):
 
 
 @runtime_checkable
-class PinnableConnector(Protocol):
+class PinnableConnector(Protocol[ReadT_co]):
     """A connector whose run keeps its columns, whatever is added to the source meanwhile.
 
     Its fingerprint is a mapping with the part `"columns"`, a JSON list of names. An attempt reads by what `pin` gives,
     which nobody else has, so that others may use this connector meanwhile.
     """
 
-    def pin(self, columns: Sequence[str]) -> Connector[Any]:
+    def pin(self, columns: Sequence[str]) -> Connector[ReadT_co]:
         """Give a connector that reads the same with exactly these of its columns, in this order.
 
         The cursors of both mean the same; this connector stays as it is. Nothing is read yet.

@@ -11,6 +11,7 @@ from resumable_sync._protocols import Connector, Sink
 __all__ = ["ConnectorPart", "PartitionableSink", "SplittableConnector"]
 
 ReadT_co = TypeVar("ReadT_co", covariant=True, default=Any)
+WrittenT_contra = TypeVar("WrittenT_contra", contravariant=True, default=Any)
 
 
 @runtime_checkable
@@ -32,7 +33,7 @@ class ConnectorPart(Connector[ReadT_co], Protocol[ReadT_co]):
 
 
 @runtime_checkable
-class SplittableConnector(Protocol):
+class SplittableConnector(Protocol[ReadT_co]):
     """A connector that can be read in parts, side by side.
 
     Implementations must:
@@ -43,7 +44,7 @@ class SplittableConnector(Protocol):
     - give the same part again for its place, in another process too, and raise `CursorError` for what is none.
     """
 
-    def split(self, parts: int) -> Sequence[ConnectorPart[Any]]:
+    def split(self, parts: int) -> Sequence[ConnectorPart[ReadT_co]]:
         """Give at most `parts` parts, in the order of the source; none if it is empty.
 
         Args:
@@ -54,7 +55,7 @@ class SplittableConnector(Protocol):
         """
         ...
 
-    def part(self, place: Cursor) -> ConnectorPart[Any]:
+    def part(self, place: Cursor) -> ConnectorPart[ReadT_co]:
         """Give the part of a place. Nothing is read yet.
 
         Args:
@@ -64,7 +65,7 @@ class SplittableConnector(Protocol):
 
 
 @runtime_checkable
-class PartitionableSink(Protocol):
+class PartitionableSink(Protocol[WrittenT_contra]):
     """A sink whose target is filled by the parts of a job, side by side, each a job of its own.
 
     `begin` and `complete` of the sink itself are called for the whole: before the first part is worked on, at every
@@ -77,7 +78,7 @@ class PartitionableSink(Protocol):
     - give one that any number of others can work beside, in this process and in others.
     """
 
-    def part(self, job: Job) -> Sink[Any]:
+    def part(self, job: Job) -> Sink[WrittenT_contra]:
         """Give the sink of one part.
 
         Args:

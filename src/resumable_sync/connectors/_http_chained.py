@@ -179,7 +179,9 @@ class TokenPaging(_ChainedPaging):
     token_param: str = attrs.field(validator=paging.check_name)
     limit_param: str | None = attrs.field(default=None, validator=paging.check_optional_name)
     page_size: int | None = attrs.field(default=None, validator=paging.check_page_size)
-    anchor: Pairs | None = attrs.field(default=None, converter=paging.as_key, validator=paging.check_optional_key)
+    anchor: Pairs | None = attrs.field(
+        default=None, converter=paging.as_optional_key, validator=paging.check_optional_key
+    )
 
     def __attrs_post_init__(self) -> None:
         self._check_limit()
@@ -227,7 +229,9 @@ class LinkPaging(_ChainedPaging):
     next: str | None = attrs.field(default=None, validator=paging.check_path)
     limit_param: str | None = attrs.field(default=None, validator=paging.check_optional_name)
     page_size: int | None = attrs.field(default=None, validator=paging.check_page_size)
-    anchor: Pairs | None = attrs.field(default=None, converter=paging.as_key, validator=paging.check_optional_key)
+    anchor: Pairs | None = attrs.field(
+        default=None, converter=paging.as_optional_key, validator=paging.check_optional_key
+    )
 
     def __attrs_post_init__(self) -> None:
         self._check_limit()

@@ -169,9 +169,16 @@ def check_statuses(_instance: Any, attribute: Any, value: Any) -> None:
         _refuse(attribute, value, "statuses from 400 to 499, such as (404,)")
 
 
-def as_key(value: Mapping[str, str] | None) -> Pairs | None:
+def as_key(value: Mapping[str, str]) -> Pairs:
     """Convert a key, parameters and paths, to a value that cannot be changed."""
-    return tuple(value.items()) if isinstance(value, Mapping) else value
+    given: Any = value  # what is no mapping is refused when it is validated
+    key: Pairs = tuple(given.items()) if isinstance(given, Mapping) else given
+    return key
+
+
+def as_optional_key(value: Mapping[str, str] | None) -> Pairs | None:
+    """Convert a key or None."""
+    return None if value is None else as_key(value)
 
 
 def check_key(_instance: Any, attribute: Any, value: Any) -> None:

@@ -42,8 +42,8 @@ Paging = Literal["keyset", "stream", "offset"]
 
 class SQLConnector(
     ConnectorPart[Row],
-    SplittableConnector,
-    PinnableConnector,
+    SplittableConnector[Row],
+    PinnableConnector[Row],
     AnchoredConnector,
     RangeConnector,
     FormattingConnector,

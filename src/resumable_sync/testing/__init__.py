@@ -59,7 +59,15 @@ _SUITES = {
     "SingleWorkerSuite": "_store_suite",
     "SinkSuite": "_sink_suite",
 }
-_ASSERTING = ("_connector_suite", "_sink_suite", "_store_base", "_store_jobs", "_store_leases", "_store_transactions")
+_ASSERTING = (
+    "_connector_suite",
+    "_sink_suite",
+    "_store_base",
+    "_store_jobs",
+    "_store_leases",
+    "_store_lineage",
+    "_store_transactions",
+)
 
 
 def __getattr__(name: str) -> Any:
