@@ -13,7 +13,7 @@ import pytest
 from typing_extensions import override
 
 from resumable_sync import CursorError, Event, Retry, TransientError, TryFailed, run_full_sync
-from resumable_sync.connectors._remote import shown_url
+from resumable_sync._fsspec import shown_url
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.sql import SQLJobStore

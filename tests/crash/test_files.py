@@ -10,9 +10,11 @@ from typing import Any
 
 import attrs
 import pytest
+from pyarrow import parquet
 
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
 from resumable_sync.sinks.files import CSVSink, JSONLinesSink
+from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import (
     CrashReport,
@@ -29,12 +31,12 @@ KILLS = int(os.environ.get("RESUMABLE_SYNC_TEST_FILE_KILLS", "200"))
 
 @attrs.frozen(kw_only=True)
 class FileProgram:
-    """A sync of several CSV files, one of them compressed, into a file.
+    """A sync of several CSV files, one of them compressed, into a file or a folder of Parquet files.
 
     Attributes:
         folder: Where all of it is.
         mode: Mode of the sink.
-        target: Name of the target.
+        target: Name of the target; one without an ending is a folder.
         rows: How many records there are in each source file.
     """
 
@@ -45,7 +47,8 @@ class FileProgram:
 
     def make(self) -> SyncParts:
         """Give the parts; in each process anew."""
-        sink: Any = (CSVSink if ".csv" in self.target else JSONLinesSink)(self.folder / self.target, mode=self.mode)
+        kinds: dict[str, Any] = {"": ParquetSink, "csv": CSVSink, "jsonl": JSONLinesSink}
+        sink = kinds[self.target.partition(".")[2].partition(".")[0]](self.folder / self.target, mode=self.mode)
         return SyncParts(
             job_id="files",
             connector=FaultyConnector(CSVConnector(self.folder / "in" / "*.csv*"), ()),
@@ -74,6 +77,9 @@ class FileProgram:
         path = self.folder / self.target
         if not path.exists():
             return []
+        if path.is_dir():
+            files = sorted(path.glob("*.parquet"))
+            return [tuple(row.values()) for file in files for row in parquet.read_table(file).to_pylist()]
         connector: Any = CSVConnector(path) if ".csv" in self.target else JSONLinesConnector(path)
         return [tuple(dict(record).values()) if isinstance(record, dict) else record for record in _whole(connector)]
 
@@ -81,6 +87,8 @@ class FileProgram:
         """Forget job and target."""
         with SQLJobStore(f"sqlite:///{self.folder}/store.db") as store:
             store.delete("files")
+        if (self.folder / self.target).is_dir():
+            shutil.rmtree(self.folder / self.target)
         (self.folder / self.target).unlink(missing_ok=True)
         shutil.rmtree(self.folder / f".{self.target}.sync", ignore_errors=True)
 
@@ -137,23 +145,26 @@ def test_some_steps(tmp_path: Path, mode: str, target: str, first: int) -> None:
     assert report.deaths >= 2
 
 
-def test_a_few_kills(tmp_path: Path) -> None:
-    _randomly(FileProgram(folder=tmp_path, mode="append", target="out.jsonl", rows=60), 5)
+@pytest.mark.parametrize("target", ["out.jsonl", "out"])
+def test_a_few_kills(tmp_path: Path, target: str) -> None:
+    _randomly(FileProgram(folder=tmp_path, mode="append", target=target, rows=60), 5)
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("deaths", [1, 4])
 @pytest.mark.parametrize("mode", ["append", "replace"])
-def test_every_step(tmp_path: Path, mode: str, deaths: int) -> None:
-    report = _points(FileProgram(folder=tmp_path, mode=mode, target="out.csv"), deaths=deaths)
+@pytest.mark.parametrize("target", ["out.csv", "out"])
+def test_every_step(tmp_path: Path, mode: str, deaths: int, target: str) -> None:
+    report = _points(FileProgram(folder=tmp_path, mode=mode, target=target), deaths=deaths)
     assert {"before page", "after page", "before write", "after write", "after complete"} <= set(report.killed_at)
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
-    ("mode", "target"), [("append", "out.csv"), ("replace", "out.jsonl"), ("replace", "out.csv.gz")]
+    ("mode", "target"),
+    [("append", "out.csv"), ("replace", "out.jsonl"), ("replace", "out.csv.gz"), ("append", "out"), ("replace", "out")],
 )
 def test_many_kills(tmp_path: Path, mode: str, target: str) -> None:
     assert _randomly(FileProgram(folder=tmp_path, mode=mode, target=target, rows=150), KILLS).deaths == KILLS

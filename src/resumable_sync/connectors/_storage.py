@@ -11,8 +11,9 @@ import attrs
 from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._fsspec import is_url
 
-__all__ = ["FileFacts", "Storage", "is_url", "open_storage"]
+__all__ = ["FileFacts", "Storage", "open_storage"]
 
 
 @attrs.frozen(kw_only=True)
@@ -54,11 +55,6 @@ class Storage(Protocol):
     def open(self, name: str) -> tuple[BinaryIO, FileFacts]:
         """Open a file, and tell its state as it was then."""
         ...
-
-
-def is_url(path: str) -> bool:
-    """Whether it is an fsspec URL (`s3://...`, `zip://...::https://...`) rather than a local path."""
-    return "://" in path or "::" in path
 
 
 def open_storage(path: Any, options: Mapping[str, Any] | None) -> Storage:

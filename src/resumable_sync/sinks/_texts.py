@@ -12,7 +12,7 @@ from uuid import UUID
 
 from resumable_sync._errors import ConfigurationError
 
-__all__ = ["csv_text", "json_lines"]
+__all__ = ["csv_text", "json_lines", "json_text"]
 
 _MICROSECONDS = 1_000_000
 
@@ -82,6 +82,15 @@ def _json_lines(records: Sequence[Any], *, ensure_ascii: bool) -> str:
     raise ValueError(f"{problem}; convert it before")
 
 
+def json_text(value: Any) -> str:
+    """Give a value as JSON, as it stands in a file's column.
+
+    Raises:
+        ValueError: If it has no form in JSON; its text does not hold the value.
+    """
+    return json_lines([value]).decode().rstrip("\n")
+
+
 def csv_text(rows: Iterable[Sequence[Any]], delimiter: str) -> bytes:
     """Give rows as CSV in UTF-8.
 
@@ -106,7 +115,7 @@ def _cell(value: Any) -> Any:
         # A subclass: an Enum of texts writes its value, not its name.
         return next(kind for kind in (str, int, float) if isinstance(value, kind)).__str__(value)
     if isinstance(value, (Mapping, list, tuple)):
-        return json_lines([value]).decode().rstrip("\n")
+        return json_text(value)
     return _text(value)
 
 

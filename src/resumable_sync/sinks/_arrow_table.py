@@ -1,0 +1,353 @@
+"""Batches as Arrow tables: by column, each value exactly, or not at all.
+
+What does not fit the type of its column raises `ValueError` with the column's name and without the value.
+"""
+
+import datetime as dt
+import ipaddress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from resumable_sync._errors import ConfigurationError
+from resumable_sync._model import Batch
+from resumable_sync._protocols import Column
+from resumable_sync.sinks._arrow_schema import base_of, inferred, pyarrow, type_of
+from resumable_sync.sinks._kinds import decodes_json
+from resumable_sync.sinks._texts import json_text
+
+__all__ = ["Tables"]
+
+Converter: TypeAlias = Callable[[Any], Any]
+
+_DAY = dt.timedelta(days=1)
+
+
+class Tables:
+    """Makes tables of one schema of batches.
+
+    Args:
+        types: Arrow types of columns, by name; they come before all others.
+    """
+
+    def __init__(self, types: Mapping[str, Any]) -> None:
+        self._types = types
+        self._columns: dict[str, Column] = {}
+        self._documents: Collection[str] = ()
+
+    def prepare(self, columns: Sequence[Column]) -> None:
+        """Take the source's columns."""
+        self._columns = {column.name: column for column in columns}
+        # There a text is a JSON string, and elsewhere the text of a document.
+        self._documents = {column.name for column in columns if decodes_json(column.type)}
+
+    def known_schema(self) -> Any:
+        """Give the schema of the source's columns; None if one of them is unknown."""
+        pa = pyarrow()
+        types = {name: self._types.get(name, type_of(column)) for name, column in self._columns.items()}
+        if not types or None in types.values():
+            return None
+        return pa.schema(list(types.items()))
+
+    def table(self, batch: Batch[Any], schema: Any) -> Any:
+        """Give a batch as a table.
+
+        Args:
+            batch: Dicts, tuples with column names, or Arrow data.
+            schema: That of the run; None at its first batch, which decides.
+
+        Raises:
+            ConfigurationError: If the records are something else.
+            ValueError: If they do not fit.
+        """
+        if hasattr(batch.records, "to_pylist"):
+            return self._from_arrow(batch.records, schema)
+        names, columns = _by_column(batch, list(self._columns) or None, None if schema is None else schema.names)
+        return self._from_columns(names, columns, schema)
+
+    def _from_columns(self, names: Sequence[str], columns: Sequence[Sequence[Any]], schema: Any) -> Any:
+        pa = pyarrow()
+        schema = schema or pa.schema([
+            (name, self._type(name, values)) for name, values in zip(names, columns, strict=True)
+        ])
+        length = len(columns[0]) if columns else 0
+        found = dict(zip(names, columns, strict=True))
+        arrays = [self._array(field, found.get(field.name, [None] * length)) for field in schema]
+        return pa.table(arrays, schema=schema)
+
+    def _type(self, name: str, values: Sequence[Any]) -> Any:
+        known = self._types.get(name)
+        if known is None and name in self._columns:
+            known = type_of(self._columns[name])
+        return inferred(name, values) if known is None else known
+
+    def _array(self, field: Any, values: Sequence[Any]) -> Any:
+        pa = pyarrow()
+        try:
+            return pa.array(self._converted(field, values), type=field.type)
+        except (pa.ArrowException, TypeError, ValueError, ArithmeticError, UnicodeError) as error:
+            # Arrow's own text holds the value.
+            own = type(error) is _MisfitError
+            what = str(error) if own else f"holds a value that does not fit {field.type}"
+        raise ValueError(
+            f"column {field.name!r} {what}; convert it before, or name a type in types={{{field.name!r}: ...}}"
+        )
+
+    def _converted(self, field: Any, values: Sequence[Any]) -> Sequence[Any]:
+        family = _family(field.type)
+        convert = _document if field.name in self._documents and family == "string" else None
+        plain = _PLAIN.get(family)
+        kinds = set(map(type, values)) - {type(None)}
+        if plain is None or (convert is None and kinds <= plain):
+            return values
+        converters = {kind: convert or _converter(family, kind, field.type) for kind in kinds}
+        converters[type(None)] = _same
+        return [converters[type(value)](value) for value in values]
+
+    def _from_arrow(self, records: Any, schema: Any) -> Any:
+        pa = pyarrow()
+        table = pa.Table.from_batches([records]) if isinstance(records, pa.RecordBatch) else records
+        if len(set(table.schema.names)) < len(table.schema.names):
+            msg = "the records have two columns of the same name; give them other names"
+            raise ValueError(msg)
+        schema = schema or pa.schema([
+            (field.name, self._types.get(field.name, _decoded(field.type))) for field in table.schema
+        ])
+        _check_names(table.schema.names, schema.names)
+        arrays = [
+            _cast(table.column(field.name), field)
+            if field.name in table.schema.names
+            else pa.nulls(len(table), field.type)
+            for field in schema
+        ]
+        return pa.table(arrays, schema=schema)
+
+
+class _MisfitError(ValueError):
+    """A value does not fit its column; says so without it."""
+
+
+def _cast(values: Any, field: Any) -> Any:
+    pa = pyarrow()
+    if values.type == field.type:
+        return values
+    try:
+        return values.cast(field.type)
+    except (pa.ArrowException, ValueError):
+        pass
+    msg = (
+        f"column {field.name!r} holds {values.type} where the files of this run hold {field.type}; give it one type, "
+        f"or name that in types={{{field.name!r}: ...}}"
+    )
+    raise ValueError(msg)
+
+
+def _decoded(kind: Any) -> Any:
+    return kind.value_type if pyarrow().types.is_dictionary(kind) else kind
+
+
+def _by_column(
+    batch: Batch[Any], known: Sequence[str] | None, fixed: Sequence[str] | None
+) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """Give names and values of columns.
+
+    Raises:
+        ConfigurationError: If the records have no columns.
+        ValueError: If they have not the same.
+    """
+    records = batch.records
+    if records and all(isinstance(record, Mapping) for record in records):
+        names = fixed or list(dict.fromkeys([*(known or ()), *(name for record in records for name in record)]))
+        _check_names({name for record in records for name in record}, names)
+        return names, [[record.get(name) for record in records] for name in names]
+    given = batch.columns if batch.columns is not None else known
+    others: Sequence[Any] = records
+    if given is None or not all(isinstance(one, Sequence) and not isinstance(one, str | bytes) for one in others):
+        msg = (
+            f"job {batch.job_id!r}: a Parquet file takes dicts, tuples with column names, or Arrow data; give one of "
+            "them, with the names in Page(columns=...)"
+        )
+        raise ConfigurationError(msg)
+    _check_names(given, given if fixed is None else fixed)
+    if len(set(given)) < len(given):
+        msg = "the records have two columns of the same name; give them other names"
+        raise ValueError(msg)
+    if any(len(record) != len(given) for record in records):
+        msg = f"a record has not {len(given)} values, as there are columns; give one for each"
+        raise ValueError(msg)
+    return given, list(zip(*records, strict=True))
+
+
+def _check_names(names: Iterable[Any], known: Collection[str]) -> None:
+    """See to it that all columns have a place.
+
+    Raises:
+        ValueError: If not.
+    """
+    other = set(names) - set(known)
+    if other:
+        name = min(map(str, other))
+        msg = f"a record has the column {name!r}, which the files of this run lack; have the first batch hold it too"
+        raise ValueError(msg)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _family(kind: Any) -> str:
+    types = pyarrow().types
+    if types.is_timestamp(kind):
+        return "instant" if kind.tz is not None else "datetime"
+    for is_kind, name in (
+        (types.is_boolean, "bool"),
+        (types.is_integer, "int"),
+        (types.is_floating, "float"),
+        (types.is_decimal, "decimal"),
+        (types.is_string, "string"),
+        (types.is_large_string, "string"),
+        (types.is_binary, "bytes"),
+        (types.is_large_binary, "bytes"),
+        (types.is_date, "date"),
+        (types.is_time, "time"),
+        (types.is_duration, "duration"),
+    ):
+        if is_kind(kind):
+            return name
+    return "other"
+
+
+# Of exactly these types values go as they are. Times are looked at for their zone.
+_PLAIN: dict[str, frozenset[type]] = {
+    "bool": frozenset({bool}),
+    "int": frozenset({int}),
+    "float": frozenset({float, int}),
+    "decimal": frozenset({Decimal, int}),
+    "string": frozenset({str}),
+    "bytes": frozenset({bytes, bytearray, memoryview}),
+    "instant": frozenset(),
+    "datetime": frozenset(),
+    "date": frozenset({dt.date}),
+    "time": frozenset(),
+    "duration": frozenset({dt.timedelta}),
+}
+
+
+def _converter(family: str, kind: type, arrow_type: Any) -> Converter:
+    base = base_of(kind)
+    found = _CONVERTERS.get((family, base)) if base is not None else None
+    if found is not None:
+        return found
+
+    def refuse(_value: Any) -> Any:
+        raise _MisfitError(f"was given a {kind.__name__}, and is {arrow_type}")
+
+    return refuse
+
+
+def _document(value: Any) -> str:
+    return json_text(value)
+
+
+def _as_bool(value: int) -> bool:
+    if value not in (0, 1):
+        msg = "was given a number other than 0 and 1, and is bool"
+        raise _MisfitError(msg)
+    return bool(value)
+
+
+def _whole(value: Decimal) -> int:
+    if not value.is_finite() or value != int(value):
+        msg = "was given a number that is not whole"
+        raise _MisfitError(msg)
+    return int(value)
+
+
+def _exact(value: float | str) -> Decimal:
+    # As it is written, not the nearest fraction of two.
+    found = Decimal(str(value))
+    if not found.is_finite():
+        msg = "was given NaN or an infinity, which a decimal cannot be"
+        raise _MisfitError(msg)
+    return found
+
+
+def _aware(value: dt.datetime) -> dt.datetime:
+    if value.tzinfo is None:
+        msg = "was given a time without a zone, and has one"
+        raise _MisfitError(msg)
+    return value
+
+
+def _naive(value: dt.datetime) -> dt.datetime:
+    return value if value.tzinfo is None else value.astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def _midnight(value: dt.datetime) -> dt.date:
+    if value.tzinfo is not None or value.time() != dt.time():
+        msg = "was given a time of a day, and is a date"
+        raise _MisfitError(msg)
+    return value.date()
+
+
+def _unzoned(value: dt.time) -> dt.time:
+    if value.tzinfo is not None:
+        msg = "was given a time of day with a zone, and has none"
+        raise _MisfitError(msg)
+    return value
+
+
+def _of_day(value: dt.timedelta) -> dt.time:
+    if not dt.timedelta(0) <= value < _DAY:
+        msg = "was given a timedelta outside of 0 to 24 hours, and is a time of day"
+        raise _MisfitError(msg)
+    return (dt.datetime(1, 1, 1, tzinfo=dt.UTC) + value).time()
+
+
+def _iso(value: Any) -> str:
+    return str(value.isoformat())
+
+
+_CONVERTERS: dict[tuple[str, type], Converter] = {
+    ("bool", bool): bool,
+    ("bool", int): _as_bool,
+    ("int", bool): int,
+    ("int", int): int,
+    ("int", Decimal): _whole,
+    ("float", float): float,
+    ("float", int): int,
+    ("decimal", Decimal): _same,
+    ("decimal", bool): int,
+    ("decimal", int): int,
+    # SQLite's numbers, which it keeps as what it likes.
+    ("decimal", float): _exact,
+    ("decimal", str): _exact,
+    ("string", str): str.__str__,
+    ("string", UUID): str,
+    ("string", Decimal): str,
+    ("string", bool): json_text,
+    ("string", int): int.__str__,
+    ("string", float): float.__str__,
+    ("string", dt.datetime): _iso,
+    ("string", dt.date): _iso,
+    ("string", dt.time): _iso,
+    ("string", ipaddress.IPv4Address): str,
+    ("string", ipaddress.IPv4Network): str,
+    ("string", dict): json_text,
+    ("string", list): json_text,
+    ("bytes", bytes): bytes,
+    ("bytes", UUID): lambda value: value.bytes,
+    ("instant", dt.datetime): _aware,
+    ("instant", str): lambda value: _aware(dt.datetime.fromisoformat(value)),
+    ("datetime", dt.datetime): _naive,
+    ("datetime", dt.date): lambda value: dt.datetime.combine(value, dt.time()),
+    ("datetime", str): lambda value: _naive(dt.datetime.fromisoformat(value)),
+    ("date", dt.date): _same,
+    ("date", dt.datetime): _midnight,
+    ("date", str): dt.date.fromisoformat,
+    ("time", dt.time): _unzoned,
+    ("time", dt.timedelta): _of_day,
+    ("time", str): lambda value: _unzoned(dt.time.fromisoformat(value)),
+    ("duration", dt.timedelta): _same,
+}
