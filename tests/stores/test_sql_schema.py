@@ -1,8 +1,6 @@
 """The store's own tables: made on first use by one of many, migrated, refused, or asked for."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,37 +17,6 @@ from resumable_sync.stores.sql import SQLJobStore
 
 TABLES = {f"resumable_sync_{name}" for name in ("jobs", "dead_letters", "attempts", "meta")}
 
-STARTERS = 20
-# Twenty real processes, forked before there is a store, since importing SQLAlchemy twenty times takes half a minute.
-# They start when the pipe that all of them read is closed, and each prints one line.
-START = """
-import os, sys
-from resumable_sync._errors import JobHeldError
-from resumable_sync.stores.sql import SQLJobStore
-
-def work(number):
-    store = SQLJobStore(sys.argv[1])
-    os.read(go, 1)
-    try:
-        return f"granted {store.acquire('job', owner=f'owner {number}', ttl=600.0).owner}"
-    except JobHeldError as error:
-        return f"held {error.owner}"
-    except BaseException as error:
-        return f"foreign {type(error).__name__} {error}"
-
-go, start = os.pipe()
-children = []
-for number in range(int(sys.argv[2])):
-    children.append(os.fork())
-    if children[-1] == 0:
-        os.close(start)
-        os.write(1, (work(number).replace("\\n", " ") + "\\n").encode())
-        os._exit(0)
-os.close(start)
-for child in children:
-    os.waitpid(child, 0)
-"""
-
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
@@ -60,17 +27,6 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 def names(engine: Engine) -> set[str]:
     return set(inspect(engine).get_table_names())
-
-
-def test_twenty_processes_start_the_same_new_job(database_url: str, engine: Engine) -> None:
-    command = [sys.executable, "-c", START, database_url, str(STARTERS)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=90)
-    answers = [line.split(maxsplit=1) for line in process.stdout.splitlines()]
-    outcomes = [outcome for outcome, _ in answers]
-    assert outcomes.count("granted") == 1, answers
-    assert outcomes.count("held") == STARTERS - 1, answers
-    assert len({owner for _, owner in answers}) == 1, answers
-    assert names(engine) == TABLES
 
 
 def test_only_acquire_makes_tables(database_url: str, engine: Engine) -> None:

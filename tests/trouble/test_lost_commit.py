@@ -255,7 +255,7 @@ def test_a_plain_sink_is_not_handed_again_what_it_accepted(trial: Trial, moment:
 @each_kind
 @pytest.mark.parametrize("moment", ["request", "answer"])
 def test_a_cut_at_any_message_is_got_over(trial: Trial, moment: str) -> None:
-    for result in sweep(trial, moment, retry=PATIENT, step=7):
+    for result in sweep(trial, moment, retry=PATIENT, step=11):
         assert result is not None
 
 

@@ -1,5 +1,6 @@
 """Paging by what the page before says: a token in its body, or a link to the next one."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -37,7 +38,6 @@ class _Place:
 class _ChainedPaging(Paging):
     """What both share. Of each kind is where the next token stands, and how it is asked for."""
 
-    counts = False
     past_end = ()
     word: ClassVar[str]
 
@@ -51,8 +51,9 @@ class _ChainedPaging(Paging):
             msg = f"{name} needs limit_param and page_size together, or neither; give both, or leave both out"
             raise ConfigurationError(msg)
 
+    @abstractmethod
     def _next(self, answer: Answer) -> str | int | None:
-        raise NotImplementedError
+        """Give the token of the next page; None at the end."""
 
     @override
     def parameters(self) -> Sequence[str]:
@@ -127,10 +128,6 @@ class _ChainedPaging(Paging):
     def mark(self, place: _Place) -> Cursor:
         # What was delivered does not matter: a token that comes again leads round in a circle.
         return [place.token, place.since]
-
-    @override
-    def ahead(self, place: Any, length: int) -> Any:
-        raise NotImplementedError
 
     @override
     def may_be_gone(self, place: _Place) -> bool:

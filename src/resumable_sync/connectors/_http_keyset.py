@@ -56,7 +56,6 @@ class KeysetPaging(Paging):
         ConfigurationError: If `inclusive` is given without `page_size`.
     """
 
-    counts = False
     past_end = ()
 
     key: Pairs = attrs.field(converter=paging.as_key, validator=paging.check_key)
@@ -155,10 +154,6 @@ class KeysetPaging(Paging):
     @override
     def mark(self, place: _Place) -> Cursor:
         return [place.after, place.done]
-
-    @override
-    def ahead(self, place: Any, length: int) -> Any:
-        raise NotImplementedError
 
     @override
     def may_be_gone(self, place: _Place) -> bool:

@@ -70,7 +70,7 @@ class Paging(Protocol):
         past_end: Statuses that say that there is no page at a place behind the first.
     """
 
-    counts: bool
+    counts: bool = False
     past_end: tuple[int, ...]
 
     def identity(self) -> Mapping[str, str]:
@@ -95,8 +95,9 @@ class Paging(Protocol):
     def mark(self, place: Any) -> Cursor:
         """Give what a place is known by, to notice one that comes again."""
 
-    def ahead(self, place: Any, length: int) -> Any:
-        """Give the place behind a page of that length; asked only of one that `counts`."""
+    def ahead(self, place: Any, length: int) -> Any:  # noqa: ARG002 - what one that counts needs
+        """Give the place behind a page of that length, without its answer; asked only of one that `counts`."""
+        return None
 
     def may_be_gone(self, place: Any) -> bool:
         """Whether the API may refuse a place because it no longer knows it."""

@@ -5,14 +5,15 @@ import os
 import re
 import threading
 import weakref
-from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from typing_extensions import override
 
 from resumable_sync._database import begin_write, is_mysql, scrub
-from resumable_sync._errors import StateCorruptError, StoreError, describe_error
+from resumable_sync._errors import StateCorruptError
+from resumable_sync.stores import _foreign
 from resumable_sync.stores._guard import Guard
 
 __all__ = ["Connections", "Translated", "Working"]
@@ -22,41 +23,28 @@ MIN_IDLE_SECONDS = 10
 MAX_IDLE_SECONDS = 86_400
 """... and never for longer than this."""
 
-_FOREIGN = (SQLAlchemyError, OverflowError, UnicodeError, TypeError)
 # What a process that was forked inherited: closing it would end connections that belong to its parent.
 _inherited: list[Any] = []
 
 
-class Translated:
-    """Turns every foreign error of its block into a `StoreError`, with the driver's error as the cause.
+class Translated(_foreign.Translated):
+    """Turns every foreign error of its block into a `StoreError`; what it does, see the base."""
 
-    Args:
-        what: What is done, for the message: "saving job 'orders'".
-        job_id: The job, where there is one.
-    """
+    __slots__ = ()
 
-    __slots__ = ("_job_id", "_what")
+    foreign = (SQLAlchemyError, OverflowError, UnicodeError, TypeError)
+    remedy = "see to the store's database, then run again: nothing is lost"
 
-    def __init__(self, what: str, job_id: str | None = None) -> None:
-        self._what = what
-        self._job_id = job_id
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        if isinstance(error, _FOREIGN):
-            self._raise(error)
-
-    def _raise(self, error: BaseException) -> None:
+    @override
+    def corrupt(self, error: Exception) -> StateCorruptError | None:
         undecodable = re.search(r"Could not decode to UTF-8 column '(\w+)'", str(error))
         if undecodable and isinstance(error, OperationalError):
-            raise StateCorruptError(self._job_id, undecodable[1], "is not UTF-8") from None
-        subject = self._what if self._job_id is None else f"{self._what} job {self._job_id!r}"
-        msg = f"{subject} failed: {describe_error(error)}; see to the store's database, then run again: nothing is lost"
-        raise StoreError(msg) from scrub(error)
+            return StateCorruptError(self.job_id, undecodable[1], "is not UTF-8")
+        return None
+
+    @override
+    def clean(self, error: Exception) -> None:
+        scrub(error)
 
 
 class Working:

@@ -2,18 +2,18 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
+
+from typing_extensions import override
 
 from resumable_sync._errors import (
     ConfigurationError,
     MissingExtraError,
     StateCorruptError,
-    StoreError,
-    describe_error,
     mask_credentials,
 )
+from resumable_sync.stores import _foreign
 from resumable_sync.stores._redis_scripts import Script
 
 try:
@@ -32,47 +32,29 @@ logger = logging.getLogger("resumable_sync")
 TIMEOUT = 10
 """Seconds to wait for a connection or an answer, in one try."""
 
-_FOREIGN = (RedisError, RedisClusterException, OSError, ValueError, OverflowError, TypeError)
 # Redis quotes what it does not understand, AUTH and its password too.
 _QUOTED = ", with args beginning with"
 
 
-class Translated:
-    """Turns every foreign error of its block into a `StoreError`, with the driver's error as the cause.
+class Translated(_foreign.Translated):
+    """Turns every foreign error of its block into a `StoreError`; what it does, see the base."""
 
-    Args:
-        what: What is done, for the message: "saving job 'orders'".
-        job_id: The job, where there is one.
-    """
+    __slots__ = ()
 
-    __slots__ = ("_job_id", "_what")
+    foreign = (RedisError, RedisClusterException, OSError, ValueError, OverflowError, TypeError)
+    remedy = "see to the store's Redis server, then run again"
 
-    def __init__(self, what: str, job_id: str | None = None) -> None:
-        self._what = what
-        self._job_id = job_id
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        if isinstance(error, _FOREIGN) and not isinstance(error, ConfigurationError):
-            self._raise(error)
-
-    def _raise(self, error: BaseException) -> None:
+    @override
+    def corrupt(self, error: Exception) -> StateCorruptError | None:
         if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
-            raise StateCorruptError(self._job_id, "key", "is of another type of Redis than the store's") from None
-        _scrub(error)
-        subject = self._what if self._job_id is None else f"{self._what} job {self._job_id!r}"
-        msg = f"{subject} failed: {describe_error(error)}; see to the store's Redis server, then run again"
-        raise StoreError(msg) from error
+            return StateCorruptError(self.job_id, "key", "is of another type of Redis than the store's")
+        return None
 
-
-def _scrub(error: BaseException) -> None:
-    if error.args and isinstance(error.args[0], str):
-        text = mask_credentials(error.args[0].partition(_QUOTED)[0])
-        error.args = (text, *error.args[1:])
+    @override
+    def clean(self, error: Exception) -> None:
+        if error.args and isinstance(error.args[0], str):
+            text = mask_credentials(error.args[0].partition(_QUOTED)[0])
+            error.args = (text, *error.args[1:])
 
 
 def open_client(url: str) -> "redis.Redis":
