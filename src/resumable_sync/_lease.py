@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from random import Random
 
 from resumable_sync._errors import JobHeldError, LeaseLostError, describe_error
 from resumable_sync._model import Lease
@@ -10,13 +12,36 @@ from resumable_sync._protocols import JobStore
 from resumable_sync._retry import Retrier
 from resumable_sync._stop import Stop
 
-__all__ = ["LeaseKeeper"]
+__all__ = ["LeaseKeeper", "beats"]
 
 logger = logging.getLogger("resumable_sync")
 
 
+def beats(ttl: float, owner: str) -> Iterator[float]:
+    """Give the seconds to wait before each heartbeat: a third of the ttl at most.
+
+    Workers that begin in the same moment would else beat in the same moments ever after, and so would those that one
+    pause of the store has held up. The first wait is at least half of the longest one, every later one three quarters.
+
+    Args:
+        ttl: Of the lease, in seconds.
+        owner: Of the lease; the same one gives the same waits.
+
+    Yields:
+        Seconds, without end.
+
+    References:
+        S. Floyd, V. Jacobson: The Synchronization of Periodic Routing Messages. IEEE/ACM Transactions on Networking 2
+        (2), 1994: why periodic senders fall into step, and that each wait must be drawn anew.
+    """
+    chance, longest, least = Random(owner), ttl / 3, 1 / 2  # noqa: S311 - it keeps no secret
+    while True:
+        yield longest * chance.uniform(least, 1)
+        least = 3 / 4
+
+
 class LeaseKeeper:
-    """Holds the lease of one attempt and renews it every third of its ttl, whatever a batch takes.
+    """Holds the lease of one attempt and renews it every third of its ttl or sooner, whatever a batch takes.
 
     A heartbeat that fails is tried again at the next beat: only a refusal, or the store's answer to a `save`, means
     that the lease is lost.
@@ -112,7 +137,8 @@ class LeaseKeeper:
             return self._lease.fencing_token != lease.fencing_token
 
     def _beat(self) -> None:
-        while not self._done.wait(self._ttl / 3):
+        waits = beats(self._ttl, self._lease.owner)
+        while not self._done.wait(next(waits)):
             lease = self._lease
             try:
                 self.took(self._store.renew(lease, self._ttl))

@@ -9,16 +9,16 @@ import attrs
 from resumable_sync._acquire import acquire
 from resumable_sync._coordinator import Coordinator
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._model import Batch, Job, RecordT, SyncResult
+from resumable_sync._model import Batch, RecordT, SyncResult
 from resumable_sync._options import BatchSize, Options, SyncOptions, make_options
 from resumable_sync._part import Part, check_parts_of, part_of
 from resumable_sync._parts_plan import PartsPlan, part_id
 from resumable_sync._pieces import Pieces, put_together
 from resumable_sync._protocols import Connector, JobStore, Observer, Sink
-from resumable_sync._report import annotate, log_decision, result_of
-from resumable_sync._restart import Decision, IfChanged, IfCompleted, IfHeld
+from resumable_sync._report import annotate
+from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry, StopRequested
-from resumable_sync._session import keep
+from resumable_sync._session import keep, passed_over
 from resumable_sync._sinks import as_sink
 from resumable_sync._start import rules_of
 from resumable_sync._validate import check_job_id
@@ -306,7 +306,7 @@ def _shielded(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) -
         stop=pieces.stop,
     )
     if granted.lease is None or granted.job is None:
-        return _passed_over(pieces, granted.job, granted.decision)
+        return passed_over(pieces, granted.job, granted.decision)
     keeper = keep(pieces, granted.lease)
     coordinator = Coordinator(pieces, granted.job, granted.decision, keeper)
     try:
@@ -320,8 +320,3 @@ def _shielded(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) -
         coordinator.close(None)
     assert coordinator.result is not None  # noqa: S101 - it is closed
     return coordinator.result
-
-
-def _passed_over(pieces: Pieces, job: Job | None, decision: Decision) -> SyncResult:
-    log_decision(pieces.job_id, job, decision, pieces.guarantee)
-    return result_of(pieces, job or Job(id=pieces.job_id), decision.action, decision.reason)

@@ -11,7 +11,7 @@ from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
 from resumable_sync._start import locate, offered_formats, pinned, rules_of
 
-__all__ = ["keep", "open_attempt", "plan"]
+__all__ = ["keep", "open_attempt", "passed_over", "plan"]
 
 
 def plan(pieces: Pieces) -> Plan:
@@ -69,7 +69,7 @@ def _open(pieces: Pieces) -> Attempt | SyncResult:
         stop=pieces.stop,
     )
     if granted.lease is None or granted.job is None:
-        return _passed_over(pieces, granted.job, granted.decision)
+        return passed_over(pieces, granted.job, granted.decision)
     keeper = keep(pieces, granted.lease)
     attempt = Attempt(pieces, granted.job, granted.decision, keeper)
     try:
@@ -93,7 +93,8 @@ def keep(pieces: Pieces, lease: Lease) -> LeaseKeeper:
     return keeper
 
 
-def _passed_over(pieces: Pieces, job: Job | None, decision: Decision) -> SyncResult:
+def passed_over(pieces: Pieces, job: Job | None, decision: Decision) -> SyncResult:
+    """Give the result of a call that found nothing to do, or somebody else at it."""
     log_decision(pieces.job_id, job, decision, pieces.guarantee)
     reason = decision.reason
     if pieces.stop.reason is not None:

@@ -1,8 +1,10 @@
 """The lease in the hands of one attempt, and its heartbeat: to the letter, what whole syncs leave open."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import accumulate, islice
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,7 @@ from typing_extensions import override
 
 from doubles import FAST
 from resumable_sync import Lease, LeaseLostError, MemoryJobStore, _lease
-from resumable_sync._lease import LeaseKeeper
+from resumable_sync._lease import LeaseKeeper, beats
 from resumable_sync._retry import Retrier
 from resumable_sync._stop import Stop
 
@@ -88,7 +90,7 @@ def test_the_heartbeat_is_a_daemon_with_a_name_that_ends_when_it_is_closed(keep:
     assert not beating.is_alive()
 
 
-def test_it_renews_for_the_whole_ttl_every_third_of_it(
+def test_it_renews_for_the_whole_ttl_every_third_of_it_or_sooner(
     store: Watched, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float | None] = []
@@ -106,8 +108,27 @@ def test_it_renews_for_the_whole_ttl_every_third_of_it(
     keeper.start()
     assert store.renewed.wait(PATIENCE)
     keeper.close()
-    assert set(waits) == {30.0}
+    assert waits == list(islice(beats(90.0, "me"), len(waits)))
     assert set(store.renewals) == {90.0}
+
+
+def test_no_wait_for_a_heartbeat_is_longer_than_a_third_of_the_ttl_or_much_shorter() -> None:
+    for owner in range(100):
+        first, *later = islice(beats(90.0, str(owner)), 100)
+        assert 15.0 <= first <= 30.0
+        assert 22.5 <= min(later) <= max(later) <= 30.0
+        assert len(set(later)) > 90
+
+
+def test_workers_that_begin_together_do_not_beat_together() -> None:
+    times: list[float] = []
+    for owner in range(1_000):
+        times += accumulate(islice(beats(60.0, str(owner)), 20))
+    a_second = Counter(int(time) for time in times)
+    # In step they would be 1,000 in one second of twenty.
+    assert max(a_second.values()) <= 1_000 / 20 * 3
+    later = [count for second, count in a_second.items() if 120 <= second < 300]
+    assert max(later) <= 1_000 / 20 * 2
 
 
 def test_a_heartbeat_that_is_refused_ends_and_asks_to_stop(store: Watched, keep: Keep, stop: Stop) -> None:

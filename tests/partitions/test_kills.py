@@ -119,4 +119,5 @@ def test_processes_are_killed_again_and_again(program: Program, mode: str) -> No
     bigger.load(KILLS)
     broken = run_until_it_completes(bigger)
     assert delivered(bigger.store) == bigger.expected
-    assert broken + bigger.kills_left == KILLS or bigger.kills_left == 0
+    # A pool breaks with the first of its two workers that dies, and the other one may die meanwhile.
+    assert broken <= KILLS - bigger.kills_left <= 2 * broken

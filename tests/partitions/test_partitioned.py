@@ -410,6 +410,9 @@ def test_the_whole_is_held_by_one_call(store: MemoryJobStore, executor: ThreadPo
     with pytest.raises(JobHeldError):
         run(store, executor, Collect())
     assert run(store, executor, Collect(), if_held="skip").action == "held"
+    waited = run(store, executor, Collect(), if_held="wait", should_stop=lambda: True)
+    assert waited.action == "held"
+    assert "stopped waiting" in waited.reason
     store.release(lease)
 
 
