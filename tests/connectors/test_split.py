@@ -2,9 +2,11 @@
 
 import pickle
 import random
+from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, make_url
@@ -13,6 +15,8 @@ from typing_extensions import override
 
 from resumable_sync import ConfigurationError, CursorError, OffsetConnector
 from resumable_sync._cursor import decode_cursor, encode_cursor
+from resumable_sync.connectors import _split
+from resumable_sync.connectors._split import Span
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
 
 ROWS = 2_000
@@ -142,6 +146,67 @@ def test_what_has_no_parts_says_so(sqlite_url: str) -> None:
             ids(connector.part([[1, 2], [3, 4]]))
 
 
+class Rows:
+    """In place of the statements that look at a span: keys in memory, of which some come and go at every look."""
+
+    def __init__(self, rows: int, changes: int = 0) -> None:
+        self.chance = random.Random(rows)
+        self.keys = [key * 10 for key in range(1, rows + 1)]
+        self.changes = changes
+
+    def within(self, span: Span) -> list[int]:
+        for _ in range(self.changes):
+            if self.keys and self.chance.random() < 0.7:
+                self.keys.pop(self.chance.randrange(len(self.keys)))
+            else:
+                insort(self.keys, self.chance.randrange(len(self.keys) * 10 + 10))
+        after = -1 if span.after is None else span.after[0]
+        return [key for key in self.keys if after < key <= span.upto[0]]
+
+    def key_at(self, _connection: object, span: Span, offset: int) -> list[int] | None:
+        found = self.within(span)
+        return [found[offset]] if offset < len(found) else None
+
+    def count(self, _connection: object, span: Span) -> int:
+        return len(self.within(span))
+
+
+@pytest.fixture
+def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_split, "_FIRST_STEP", 7)
+
+
+@pytest.mark.usefixtures("short_steps")
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("rows", [1, 6, 7, 8, 49, 112, 113, 500, 1_801])
+def test_sizes_differ_by_one_at_most_however_many_rows_there_are(rows: int, parts: int) -> None:
+    probes: Any = Rows(rows)
+    ends = _split._walked_ends(cast("Any", None), probes, Span(None, [rows * 10]), parts)
+    places = [0, *(end[0] // 10 for end in ends), rows]
+    sizes = [upto - after for after, upto in pairwise(places)]
+    assert len(sizes) == min(rows, parts)
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.usefixtures("short_steps")
+@pytest.mark.parametrize("rows", range(100, 700, 20))
+def test_ends_are_in_order_whatever_comes_and_goes_between_two_looks(rows: int) -> None:
+    probes: Any = Rows(rows, changes=rows // 60)
+    upto = [rows * 10]
+    ends = _split._walked_ends(cast("Any", None), probes, Span(None, upto), 16)
+    assert [*ends, upto] == sorted([*ends, upto])
+    assert len({end[0] for end in [*ends, upto]}) == len(ends) + 1
+
+
+@pytest.mark.usefixtures("short_steps")
+@pytest.mark.parametrize("key", ["id", "-id", ["name", "id"]])
+def test_marks_are_keys_of_any_kind(source: str, key: Any) -> None:
+    with closing(SQLConnector(source, "items", key=key)) as connector:
+        split = connector.split(3)
+        assert [len(ids(part)) for part in split] == [666, 667, 667]
+        assert sorted(number for part in split for number in ids(part)) == crowded()
+
+
 def sent(engine: Engine, act: Callable[[], object]) -> list[tuple[str, Any]]:
     """The statements that reach the database meanwhile."""
     found: list[tuple[str, Any]] = []
@@ -165,7 +230,8 @@ def test_the_index_alone_is_looked_at(sqlite_url: str, key: Any) -> None:
         assert len(connector.split(2)) == 2
         statements = sent(engine, lambda: connector.split(5))
     probes = [(text, values) for text, values in statements if "OFFSET" in text or "count" in text]
-    assert len(probes) == 7  # the bound, that its row is found, the count, and an end for each part but the last
+    # The bound, that its row is found, a mark that is not there, the count of the rest, and four ends.
+    assert len(probes) == 8
     with engine.connect() as connection:
         for text, values in probes:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()

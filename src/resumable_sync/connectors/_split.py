@@ -1,7 +1,7 @@
 """Parts of a table or query: contiguous ranges of its key with about equal numbers of rows.
 
-The ends of parts are keys of rows, found by counting along the index, so they follow the rows, wherever these are
-crowded, and the order is that of the database. Nothing is compared in Python.
+The ends of parts are keys of rows, found by going along the index or from a sample of the rows, so they follow the
+rows, wherever these are crowded, and the order is that of the database. Nothing is compared in Python.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,15 @@ from resumable_sync._model import Cursor
 from resumable_sync.connectors._keyset import after_key, key_order, up_to_key
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._readers import KeysetReader
+from resumable_sync.connectors._sampled_ends import sampled_ends
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, is_mysql
 
 __all__ = ["Span", "SpanReader", "split_span"]
+
+_MARKS_PER_PART = 8
+"""So many that the way from a mark to the end of a part is short, and so few that they cost nothing. An even number."""
+
+_FIRST_STEP = 10_000
 
 _AFTER, _UPTO, _OFFSET = (f"resumable_sync_{name}" for name in ("after", "upto", "offset"))
 
@@ -97,46 +103,77 @@ class SpanReader(KeysetReader):
         return None if after is None else [after, self._span.upto]
 
 
-def split_span(engine: Engine, plan: KeysetPlan, span: Span, parts: int, *, whole: bool) -> Sequence[Span]:
-    """Cut a span into at most `parts` spans, whose numbers of rows differ by one at most while nothing changes.
+def split_span(engine: Engine, plan: KeysetPlan, span: Span, parts: int) -> Sequence[Span]:
+    """Cut a span into at most `parts` spans with about equal numbers of rows.
 
-        SELECT count(*) FROM orders
-        SELECT id FROM orders WHERE id > 4711 AND id <= 300000 ORDER BY id LIMIT 1 OFFSET 4710        for each part
+    The keys of a table of PostgreSQL are taken from a sample of its rows, if it is large (`sampled_ends`). All others
+    are found in one pass along the index, which notes a key every so many rows, and a few short ones from there:
 
-    What comes or goes meanwhile moves the sizes, but never leaves out a row or takes one twice: each span begins where
-    the one before it ends.
+        SELECT id FROM orders WHERE id > 4711 AND id <= 300000 ORDER BY id LIMIT 1 OFFSET 9999
+        SELECT count(*) FROM orders WHERE id > 295000 AND id <= 300000                       of the rest, at the end
+
+    Then the numbers of rows differ by one at most while nothing changes. What comes or goes meanwhile moves the sizes,
+    but never leaves out a row or takes one twice: each span begins where the one before it ends, wherever that is.
 
     Args:
         engine: To the source.
         plan: What is read, by which key.
         span: What to cut.
         parts: Most spans, at least 1.
-        whole: Whether the span is all there was a moment ago.
     """
-    # On PostgreSQL in a transaction, for its setting.
-    with connect(engine, autocommit=engine.dialect.name != "postgresql") as connection:
-        return _cut(connection, _Probes(plan, engine), plan, span, parts, whole=whole)
+    postgresql = engine.dialect.name == "postgresql"
+    with connect(engine, autocommit=not postgresql) as connection:
+        ends = None
+        if postgresql:  # in a transaction, for the settings
+            ends = sampled_ends(connection, plan, span.after, span.upto, parts)
+            # Of a table without statistics it would read and sort all that follows, for each probe again.
+            connection.exec_driver_sql("SET LOCAL enable_sort = off")
+        if ends is None:
+            ends = _walked_ends(connection, _Probes(plan, engine), span, parts)
+    return [Span(after, upto) for after, upto in zip([span.after, *ends], [*ends, span.upto], strict=True)]
 
 
-def _cut(
-    connection: Connection, probes: "_Probes", plan: KeysetPlan, span: Span, parts: int, *, whole: bool
-) -> Sequence[Span]:
-    # Counting all rows is quicker than counting those up to the last, and hardly more.
-    rows = plan.count(connection, None) if whole else probes.count(connection, span)
+def _walked_ends(connection: Connection, probes: "_Probes", span: Span, parts: int) -> list[Key]:
+    """Give the last keys of all spans but the last."""
+    marks, step = _marks(connection, probes, span, parts * _MARKS_PER_PART)
+    last = Span(marks[-1] if marks else span.after, span.upto)
+    rows = len(marks) * step + probes.count(connection, last)
     parts = max(1, min(parts, rows))
-    if connection.dialect.name == "postgresql":
-        # Of a table without statistics it would read and sort all that follows, for each part again.
-        connection.exec_driver_sql("SET LOCAL enable_sort = off")
-    spans: list[Span] = []
-    rest = span
+    ends: list[Key] = []
+    passed, rest = 0, span
     for part in range(1, parts):
-        size = rows * part // parts - rows * (part - 1) // parts
-        end = probes.key_at(connection, rest, size - 1)
-        if end is None or end == span.upto:
-            break
-        spans.append(Span(rest.after, end))
-        rest = Span(end, span.upto)
-    return [*spans, rest]
+        rank = rows * part // parts
+        mark = rank // step
+        upto = marks[mark] if mark < len(marks) else span.upto
+        if passed < mark * step:
+            passed, rest = mark * step, Span(marks[mark - 1], upto)
+        if rank == passed and mark:
+            end: Key | None = marks[mark - 1]
+        else:
+            # Within the two marks, so that the ends stay in order whatever comes and goes.
+            rest = Span(rest.after, upto)
+            end = probes.key_at(connection, rest, rank - passed - 1)
+        if end is None or end == span.upto or end in ends[-1:]:
+            continue  # there are fewer rows by now
+        ends.append(end)
+        passed, rest = rank, Span(end, upto)
+    return ends
+
+
+def _marks(connection: Connection, probes: "_Probes", span: Span, most: int) -> tuple[list[Key], int]:
+    """Go along a span and note the key of every so many-th row: every second one is forgotten where they are too many.
+
+    Returns:
+        The keys, at most `most`, and how many rows there are from one to the next.
+    """
+    marks: list[Key] = []
+    step, after = _FIRST_STEP, span.after
+    while (key := probes.key_at(connection, Span(after, span.upto), step - 1)) is not None and key != span.upto:
+        marks.append(key)
+        after = key
+        if len(marks) == most:
+            marks, step = marks[1::2], step * 2
+    return marks, step
 
 
 class _Probes:

@@ -73,9 +73,17 @@ class KeyCodec:
         Raises:
             ConfigurationError: If the driver gave a type that cannot go back exactly.
         """
-        row = fetched.rows[-1]
+        return self.at(fetched, len(fetched.rows) - 1, places)
+
+    def at(self, fetched: Fetched, number: int, places: Sequence[int]) -> list[Any]:
+        """Give the key of the row of that number, from 0, as it stands in a cursor; of rows that came in one piece.
+
+        Raises:
+            ConfigurationError: If the driver gave a type that cannot go back exactly.
+        """
+        row = fetched.rows[number]
         values = [
-            _server_text(fetched.driver_cursor, place) if raw else row[place]
+            _server_text(fetched.driver_cursor, number - len(fetched.rows), place) if raw else row[place]
             for place, raw in zip(places, self.raw, strict=True)
         ]
         for name, value, types in zip(self.names, values, self.types, strict=True):
@@ -99,9 +107,9 @@ class KeyCodec:
         )
 
 
-def _server_text(driver_cursor: Any, place: int) -> str:
+def _server_text(driver_cursor: Any, from_end: int, place: int) -> str:
     result = driver_cursor.pgresult
-    text: str = result.get_value(result.ntuples - 1, place).decode(driver_cursor.connection.info.encoding)
+    text: str = result.get_value(result.ntuples + from_end, place).decode(driver_cursor.connection.info.encoding)
     return text
 
 

@@ -263,8 +263,10 @@ class SQLConnector(
     def split(self, parts: int) -> "Sequence[SQLConnector]":
         """Give ranges of the key with about equal numbers of rows, up to the last key there is now.
 
-        Their ends are keys of rows, found by `SELECT count(*) ...` and, for each part, `SELECT id FROM orders WHERE id
-        > 4711 AND id <= 300000 ORDER BY id LIMIT 1 OFFSET 4710`, by the index alone.
+        Their ends are keys of rows, found in one pass along the index by `SELECT id FROM orders WHERE id > 4711 AND id
+        <= 300000 ORDER BY id LIMIT 1 OFFSET 9999`; the numbers of rows then differ by one at most. A table of
+        PostgreSQL with more than 16,384 rows for each part is not passed through: a sample of 512 rows for each, from
+        pages all over the table, tells ends between which the numbers of rows differ by a few per cent.
 
         Raises:
             ConfigurationError: If it reads by offset, which gives no parts that stay the same, or by a key that cannot
@@ -280,9 +282,7 @@ class SQLConnector(
             if whole is None:
                 return []
         engine, span = self._database.engine, Span(*whole)
-        return [
-            self.part(span.place) for span in split_span(engine, reader.plan, span, parts, whole=self._span is None)
-        ]
+        return [self.part(span.place) for span in split_span(engine, reader.plan, span, parts)]
 
     @override
     def part(self, place: Cursor) -> "SQLConnector":
