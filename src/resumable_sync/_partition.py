@@ -68,7 +68,7 @@ def run_partitioned_sync(
 
     Args:
         job_id: Names the whole, as for `run_full_sync`, with room for the numbers of parts: 1 to 249 characters.
-        connector: Where records come from; it can be split, as `SQLConnector` and `OffsetConnector` can.
+        connector: Where records come from; it can be split, as those on databases and files and `OffsetConnector` can.
         sink: Where batches go: one that can be filled by parts, such as `SQLSink`, or any function of a batch, which is
             called by several workers at once.
         store: Where the jobs are kept. Beyond threads it must be one for several processes, such as `SQLJobStore`.

@@ -120,3 +120,47 @@ class TestParquet(FileSuite):
     @override
     def expected(self) -> Sequence[Any]:
         return [{"id": key, "name": name} for key, name in ROWS]
+
+
+class TestPartOfCSV(FileSuite):
+    """The middle one of three parts, each of two files."""
+
+    @pytest.fixture
+    @override
+    def connector(self, tmp_path: Path) -> CSVConnector:
+        for number in range(6):
+            (tmp_path / f"{number}.csv").write_text(csv_of(ROWS[:6]), newline="")
+        part = CSVConnector(tmp_path / "*.csv").split(3)[1]
+        assert part.place == [["1.csv"], ["3.csv"]]
+        return part
+
+    @pytest.fixture
+    @override
+    def expected(self) -> Sequence[Any]:
+        return ROWS[:6] * 2
+
+
+class TestPartOfParquet(FileSuite):
+    """From the middle of one file to the middle of another."""
+
+    @pytest.fixture
+    @override
+    def connector(self, tmp_path: Path) -> ParquetConnector:
+        table = pa.table({"id": [row[0] for row in ROWS], "name": [row[1] for row in ROWS]})
+        for number in range(5):
+            write_table(table, tmp_path / f"{number}.parquet", row_group_size=3)
+        part = ParquetConnector(tmp_path / "*.parquet").split(4)[1]
+        place: Any = part.place
+        assert [edge[:2] for edge in place] == [["1.parquet", 1], ["2.parquet", 2]]
+        return part
+
+    @pytest.fixture
+    @override
+    def bad_cursors(self) -> Sequence[Any]:
+        return BAD[1:]
+
+    @pytest.fixture
+    @override
+    def expected(self) -> Sequence[Any]:
+        records = [{"id": key, "name": name} for key, name in ROWS]
+        return [*records[3:], *records[:6]]

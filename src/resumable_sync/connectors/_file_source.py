@@ -1,18 +1,21 @@
 """What every connector on files does: go through them in order, and see whether they are still what was read."""
 
+import copy
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import Any, Generic, Protocol, get_args
+from typing import Any, ClassVar, Generic, Protocol, Self, get_args
 
 import attrs
 from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor, Page, RecordT
-from resumable_sync._protocols import AnchoredConnector, Connector, IfMoved
+from resumable_sync._protocols import AnchoredConnector, IfMoved
+from resumable_sync._split import ConnectorPart, SplittableConnector
+from resumable_sync.connectors._file_parts import Edge, FileRange, cut
 from resumable_sync.connectors._storage import FileFacts, Storage, open_storage
 
 __all__ = ["FileSource", "Position", "Records"]
@@ -92,8 +95,8 @@ def position_of(cursor: Cursor) -> Position:
     raise CursorError(msg)
 
 
-class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
-    """Files, one after the other, from any place in any of them.
+class FileSource(ConnectorPart[RecordT], SplittableConnector[RecordT], AnchoredConnector, Generic[RecordT]):
+    """Files, one after the other, from any place in any of them; or a part of them.
 
     Args:
         path: Path, glob pattern or URL.
@@ -101,6 +104,9 @@ class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
         if_moved: What to do at a resume when the files are not as they were.
         fingerprint: What the places depend on besides the path, by name.
     """
+
+    _has_groups: ClassVar[bool] = False
+    """Whether a part may begin within a file."""
 
     def __init__(
         self, path: Any, storage_options: Mapping[str, Any] | None, if_moved: IfMoved, fingerprint: Mapping[str, str]
@@ -111,12 +117,70 @@ class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
         self._storage: Storage = open_storage(path, storage_options)
         self.if_moved = if_moved
         self._fingerprint = {"path": self._storage.identity, **fingerprint}
+        self._range: FileRange | None = None
 
     @property
     @override
     def fingerprint(self) -> Mapping[str, str]:
         """Path, format and what else the places depend on."""
-        return self._fingerprint
+        return self._fingerprint if self._range is None else {**self._fingerprint, "range": self._range.identity}
+
+    @property
+    @override
+    def place(self) -> Cursor:
+        """Between which files it reads, such as `[["a.csv"], ["m.csv"]]`; None for the whole."""
+        return None if self._range is None else self._range.place
+
+    @override
+    def split(self, parts: int) -> Sequence[Self]:
+        """Give parts that begin where a file does, in which the files have about equally many bytes in all.
+
+        A part reads the files whose names sort between two names, and the last one whatever sorts behind: files that
+        come and go between parts are as they are to the whole. There are no more parts than files.
+        """
+        whole = self._range or FileRange()
+        return [self.part(piece.place) for piece in cut(whole, self._pieces(self._files()), parts)]
+
+    @override
+    def part(self, place: Cursor) -> Self:
+        found = FileRange.of(place)
+        if found.halved and not self._has_groups:
+            msg = f"the place of a part is in the middle of a file, and a {type(self).__name__} has no such parts; use"
+            raise CursorError(f"{msg} the connector that the parts were made by")
+        made = copy.copy(self)
+        made._range = found  # noqa: SLF001 - our own
+        return made
+
+    def _pieces(self, names: Sequence[str]) -> Sequence[tuple[Edge, int]]:
+        """Give what goes into a part undivided: its end and its weight."""
+        sizes = [self._size(name) for name in names]
+        # Where the size of one is unknown, that of the others tells nothing either.
+        weights = [size for size in sizes if size is not None]
+        if len(weights) < len(sizes):
+            weights = [1] * len(sizes)
+        return [(Edge(name), weight) for name, weight in zip(names, weights, strict=True)]
+
+    def _size(self, name: str) -> int | None:
+        file, facts = self._storage.open(name)
+        file.close()
+        return facts.size
+
+    def _files(self) -> list[str]:
+        """Give the names of the files to read.
+
+        Raises:
+            FileNotFoundError: If there is none, or not the one that a part begins or ends in.
+        """
+        names = self._storage.names()
+        if self._range is None:
+            return names
+        held = [name for name in names if self._range.holds(name)]
+        gone = [edge.file for edge in self._range.halved if edge.file not in held]
+        if gone or not held:
+            what = f"the file {gone[0]!r}, in which a part begins or ends, is" if gone else "all files of a part are"
+            msg = f"{what} gone; put them back, or start over with reset_job(job_id)"
+            raise FileNotFoundError(msg)
+        return held
 
     @abstractmethod
     def _open(self, name: str, place: Sequence[int] | None) -> Records:
@@ -137,7 +201,7 @@ class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
     @override
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[RecordT]]:
         position = None if cursor is None else self._position(cursor)
-        names = self._storage.names()
+        names = self._files()
         if position is not None:
             self._check(names, position)
         return self._pages(names, position, batch_size)
@@ -166,7 +230,7 @@ class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
         except CursorError:
             return None
         try:
-            names = self._storage.names()
+            names = self._files()
         except FileNotFoundError:
             names = []
         return self._moved(names, position)
@@ -179,7 +243,7 @@ class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
             with closing(self._opened(name, place, names)) as records:
                 arranged = records
                 if records.columns is not None:
-                    columns = columns or self._columns(names, records.columns)
+                    columns = columns or self._columns(records.columns)
                     arranged = _Arranged(records, columns, name)
                 while taken := arranged.take(batch_size):
                     at = Position(file=name, place=tuple(records.place), facts=records.facts, before=before)
@@ -194,9 +258,9 @@ class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
             text = f"{error}; it was there when the files were listed: call again to go on without it"
         raise FileNotFoundError(text)
 
-    def _columns(self, names: list[str], found: Sequence[str]) -> tuple[str, ...]:
-        """Give the columns of the run, which are those of the first file that has any."""
-        return self._first_columns(names) or tuple(found)
+    def _columns(self, found: Sequence[str]) -> tuple[str, ...]:
+        """Give the columns of the run, which are those of the first file of the whole that has any."""
+        return self._first_columns(self._storage.names()) or tuple(found)
 
     def _first_columns(self, names: list[str]) -> tuple[str, ...] | None:
         for name in names:
@@ -247,7 +311,8 @@ class FileSource(Connector[RecordT], AnchoredConnector, Generic[RecordT]):
 
     @override
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._storage.shown!r})"
+        shown = f"{type(self).__name__}({self._storage.shown!r})"
+        return shown if self._range is None else f"<a part of {shown}>"
 
 
 def _before(names: Sequence[str]) -> Iterator[tuple[int, str]]:

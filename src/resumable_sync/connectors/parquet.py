@@ -7,13 +7,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from os import PathLike
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError, CursorError, MissingExtraError
 from resumable_sync._protocols import Column, DescribingConnector, IfMoved
 from resumable_sync.connectors._arrow_types import columns_of
+from resumable_sync.connectors._file_parts import Edge
 from resumable_sync.connectors._file_source import FileSource, Records
 
 __all__ = ["ParquetConnector"]
@@ -42,6 +43,8 @@ class ParquetConnector(FileSource[Any], DescribingConnector):
     up to the row. At a resume a file whose size or version is another is compared by its footer, which holds place,
     size and statistics of every column of every row group: one that was copied goes on, one that was written anew has
     moved (see `if_moved`). Which files there are, and in which order, is as there.
+
+    `split` gives parts that begin where a row group does, also within a file.
 
     All files of a pattern must have the same columns; where their order differs, it becomes that of the first file.
     Memory is that of a page and of a buffer for each column, as far as the file's own pages are small.
@@ -78,14 +81,46 @@ class ParquetConnector(FileSource[Any], DescribingConnector):
         super().__init__(path, storage_options, if_moved, parts)
         self._wanted = names
 
+    _has_groups = True
+
     @override
     def count(self) -> int:
         """Add up what the footers of the files say."""
-        total = 0
-        for name in self._storage.names():
+        return sum(rows for _, rows in self._pieces(self._files()))
+
+    @override
+    def split(self, parts: int) -> Sequence[Self]:
+        """Give parts that begin where a row group does, with about equal numbers of rows.
+
+        All footers are read for it. A file in which one part ends and another one begins must stay as it is until both
+        are done; the last part has whatever files sort behind by then. There are no more parts than row groups.
+        """
+        return super().split(parts)
+
+    @override
+    def _pieces(self, names: Sequence[str]) -> Sequence[tuple[Edge, int]]:
+        pieces: list[tuple[Edge, int]] = []
+        for name in names:
             with closing(self._file(name)) as file:
-                total += file.parquet.metadata.num_rows
-        return total
+                rows = file.rows
+                first, stop = self._groups(file)
+                for group in range(first, len(rows) if stop is None else stop):
+                    last = group + 1 == len(rows)
+                    pieces.append((Edge(name) if last else Edge(name, group + 1, file.checksum), rows[group]))
+        return pieces
+
+    def _groups(self, file: "_File") -> tuple[int, int | None]:
+        """Give the first row group of a file to read, and the first one behind those; None: all are read.
+
+        Raises:
+            CursorError: If a part begins or ends in it, and it is not the file that was split.
+        """
+        if self._range is None:
+            return 0, None
+        if any(edge.file == file.name and edge.checksum != file.checksum for edge in self._range.halved):
+            msg = f"the file {file.name!r} was written anew since it was split into parts; put it back, or start over"
+            raise CursorError(f"{msg} with reset_job(job_id)")
+        return self._range.groups(file.name)
 
     @override
     def columns(self) -> Sequence[Column]:
@@ -107,7 +142,8 @@ class ParquetConnector(FileSource[Any], DescribingConnector):
     def _open(self, name: str, place: Sequence[int] | None) -> Records:
         file = self._file(name)
         try:
-            return _Groups(file, self._wanted, place)
+            first, stop = self._groups(file)
+            return _Groups(file, self._wanted, [first, 0] if place is None else place, stop)
         except BaseException:
             file.close()
             raise
@@ -146,6 +182,12 @@ class _File:
         checksum = _footer_checksum(self._buffered)
         return checksum, _pyarrow()[1].ParquetFile(self._buffered, buffer_size=BUFFER, pre_buffer=False)
 
+    @property
+    def rows(self) -> Sequence[int]:
+        """How many rows each row group has."""
+        footer = self.parquet.metadata
+        return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+
     def guarded(self, work: Callable[[], T]) -> T:
         """Do work; what pyarrow says of a damaged file names it.
 
@@ -176,14 +218,15 @@ class _Groups(Records):
     Args:
         file: It, opened.
         wanted: Names of the columns to read; None: all.
-        place: Where to begin; None is the first row.
+        place: Row group and row to begin at.
+        stop: The row group to end before; None: the end of the file.
 
     Raises:
         CursorError: If there is no such place.
         ValueError: If the file lacks columns that are to be read.
     """
 
-    def __init__(self, file: _File, wanted: Sequence[str] | None, place: Sequence[int] | None) -> None:
+    def __init__(self, file: _File, wanted: Sequence[str] | None, place: Sequence[int], stop: int | None) -> None:
         names = list(file.parquet.schema_arrow.names)
         missing = [] if wanted is None else [name for name in wanted if name not in names]
         if missing:
@@ -195,11 +238,9 @@ class _Groups(Records):
         self.facts = file.facts
         self.columns: Sequence[str] | None = names if wanted is None else list(wanted)
         self._file = file
-        self._group, self._row = (0, 0) if place is None else (place[0], place[1])
-        rows = [
-            file.parquet.metadata.row_group(group).num_rows for group in range(file.parquet.metadata.num_row_groups)
-        ]
-        if place is not None and not (self._group < len(rows) and self._row <= rows[self._group]):
+        self._group, self._row = place[0], place[1]
+        rows = file.rows[:stop]
+        if (self._group or self._row) and not (self._group < len(rows) and self._row <= rows[self._group]):
             msg = f"the file {file.name!r} has no such row as the cursor says; start over with reset_job(job_id)"
             raise CursorError(msg)
         self._rows = rows
