@@ -1,7 +1,7 @@
 """The contracts: what connectors, sinks, stores and observers must do.
 
-The docstrings are the contract. Each entry of an "Implementations must" list is a test of the conformance suites in
-`resumable_sync.testing`; run them on what you write.
+The docstrings are the contract. Each entry of an "Implementations must" list has its tests in the conformance suites of
+`resumable_sync.testing`, which docs/reference/conformance.md names; run them on what you write.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +43,6 @@ WrittenT_contra = TypeVar("WrittenT_contra", contravariant=True, default=Any)
 Observer: TypeAlias = Callable[[Event], object]
 """Is called with every event, one at a time, from whatever thread it happens in. One that raises is logged and left
 out from then on; it never influences the sync."""
-
 
 IfMoved: TypeAlias = Literal["warn", "raise", "rerun"]
 """What to do at a resume when the last record delivered is not there as it was."""
@@ -119,7 +118,12 @@ class Connector(Protocol[ReadT_co]):
 
 @runtime_checkable
 class SeekableConnector(Protocol):
-    """A connector that can resume a job of which only the number of processed records is known."""
+    """A connector that can resume a job of which only the number of processed records is known.
+
+    Implementations must:
+
+    - give the cursor from which reading gives all but the first `offset` records, and None where there are fewer.
+    """
 
     def cursor_at(self, offset: int) -> Cursor | None:
         """Give the cursor after the first `offset` records; None for offset 0, or if there are fewer records."""
@@ -132,12 +136,15 @@ class PinnableConnector(Protocol[ReadT_co]):
 
     Its fingerprint is a mapping with the part `"columns"`, a JSON list of names. An attempt reads by what `pin` gives,
     which nobody else has, so that others may use this connector meanwhile.
+
+    Implementations must:
+
+    - give a connector of the same records with exactly the pinned columns, in their order, whose cursors mean the same;
+    - stay as they are.
     """
 
     def pin(self, columns: Sequence[str]) -> Connector[ReadT_co]:
-        """Give a connector that reads the same with exactly these of its columns, in this order.
-
-        The cursors of both mean the same; this connector stays as it is. Nothing is read yet.
+        """Give a connector that reads the same with exactly these columns, in this order; nothing is read yet.
 
         Args:
             columns: Those that the run began with; each is among the columns of the fingerprint.
@@ -178,7 +185,12 @@ class AnchoredConnector(Protocol):
 
 @runtime_checkable
 class DescribingConnector(Protocol):
-    """A connector that knows its columns, so that a sink can create its target."""
+    """A connector that knows its columns, so that a sink can create its target.
+
+    Implementations must:
+
+    - name each column once, in the order in which records hold them.
+    """
 
     def columns(self) -> Sequence[Column]:
         """Give names and types of the columns, in the order of the records."""
@@ -195,7 +207,8 @@ class Sink(Protocol[WrittenT_contra]):
     - bear `begin` again after a death, and prepare the target anew whenever `job.has_progress` is false;
     - neither commit nor roll back the connection they are given;
     - declare `transactional` only if everything they write goes through that connection;
-    - declare `idempotent` only if writing a record again has no effect.
+    - declare `idempotent` only if writing a record again has no effect;
+    - keep what they published of a run that ended `incomplete` while its dead letters come (`publishes_incomplete`).
 
     Attributes:
         transactional: The sink writes on the store's connection. It is then called inside the transaction that saves
@@ -203,8 +216,8 @@ class Sink(Protocol[WrittenT_contra]):
         idempotent: Writing a record again has no effect.
         publishes_incomplete: Optional; False where it is missing. `complete` is called for a run that ends `incomplete`
             too, in the transaction that says so. Its dead letters are written afterwards by replays, maybe several:
-            each calls `begin` (`job.status` is `incomplete`; what was published must stay), and the one that delivers
-            the last letter calls `complete` again. Without this attribute only that one does.
+            each calls `begin` (`job.status` is `incomplete`), and the one that delivers the last letter calls
+            `complete` again. Without this attribute only that one does.
         preferred_batch_size: Optional; most records of a batch unless the caller says, 1,000 where it is missing.
     """
 
@@ -238,13 +251,19 @@ class PreparingSink(Protocol):
 
 @runtime_checkable
 class CheckpointingSink(Protocol):
-    """A sink that writes rows, checkpoint and fencing token together into a transactional target of its own."""
+    """A sink that writes rows, checkpoint and fencing token together into a transactional target of its own.
+
+    Implementations must:
+
+    - tell after every batch, to whatever process asks, how far the target got in the run, and nothing of other runs;
+    - refuse `write` and `checkpoint` under an older token once `checkpoint` was called under a newer one
+      (`LeaseLostError`), and change nothing then.
+    """
 
     def checkpoint(self, job: Job) -> Checkpoint | None:
         """Say how far the target got, and fence out every attempt before this one.
 
-        Called at the start of an attempt, before `begin`. `job.lease` holds the fencing token. From here on a `write`
-        under an older token must be refused with `LeaseLostError`.
+        Called at the start of an attempt, before `begin`. `job.lease` holds the fencing token.
 
         Returns:
             The checkpoint of `job.run_id` in the target; None if the target has none of that run.
@@ -349,7 +368,7 @@ class StoreTransaction(Protocol):
         """Store the job as `JobStore.save` does, when the transaction commits.
 
         Raises:
-            LeaseLostError: If the lease's token is not the newest; the transaction must then be rolled back.
+            LeaseLostError: If the lease's token is not the newest; have the transaction rolled back then.
         """
         ...
 
@@ -362,15 +381,12 @@ class TransactionalJobStore(JobStore, Protocol):
 
     - commit `transaction()` when its block ends and roll it back when an exception leaves it, with rows and job
       together in both cases;
+    - bear that the block's `__exit__` is called again: a signal handler that raises may have cut the first call short;
     - refuse, before it happens, that the block commits or rolls back the connection itself (`ConfigurationError`).
     """
 
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
-        """Open a transaction that commits at the end of the block.
-
-        The block's `__exit__` must be harmless when it is called again: a signal handler that raises may have cut the
-        first call short.
-        """
+        """Open a transaction that commits at the end of the block."""
         ...
 
     def enlist(self, connection: "Connection") -> StoreTransaction:

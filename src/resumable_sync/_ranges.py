@@ -52,7 +52,7 @@ class KeyRanges(Protocol):
     Implementations must:
 
     - compare keys by the database alone, and take keys as any other connector gives them (a UUID or its text, say);
-    - take a key that no row can have (text, where it is a number) for one that comes before every row;
+    - take a key that no row can have (NULL; text, where it is a number) for one that comes before every row;
     - hold nothing open between two calls, and leave the source as it is.
 
     Attributes:
@@ -71,7 +71,7 @@ class KeyRanges(Protocol):
         ...
 
     def check(self, *, unique: bool) -> None:
-        """See to it that the key is never NULL, which no range holds, and unique if it must be.
+        """See to it that the key is never NULL, which no range holds, and unique where `unique` asks for it.
 
         Raises:
             ConfigurationError: If it is not.

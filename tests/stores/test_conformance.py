@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import attrs
 import pytest
+from sqlalchemy import make_url
 from typing_extensions import override
 
 from resumable_sync._cursor import encode_cursor
@@ -49,6 +51,15 @@ class TestSQLJobStore(JobStoreSuite):
         with SQLJobStore(database) as store:
             for job in store.jobs():
                 store.delete(job.id)
+            yield store
+
+    @pytest.fixture
+    @override
+    def broken_store(self, database: str, tmp_path: Path) -> Iterator[SQLJobStore]:
+        url = make_url(database)
+        # A folder where the file should be, a port where nobody listens.
+        nowhere = url.set(database=str(tmp_path)) if url.host is None else url.set(port=1)
+        with SQLJobStore(nowhere) as store:
             yield store
 
 

@@ -55,6 +55,12 @@ class TestRedisJobStore(JobStoreSuite):
     def store(self, make_store: Callable[[], RedisJobStore]) -> RedisJobStore:
         return make_store()
 
+    @pytest.fixture
+    @override
+    def broken_store(self) -> Iterator[RedisJobStore]:
+        with RedisJobStore("redis://127.0.0.1:1/0") as store:
+            yield store
+
 
 def in_use(store: RedisJobStore) -> RedisJobStore:
     """Have a store do all that it can."""

@@ -32,6 +32,8 @@ TRANSACTIONAL = {
     "loses the last record of a batch": "records_arrive_in_order",
     "begin always empties the target": "beginning_again_is_harmless",
     "complete copies the rows": "a_death_during_completion",
+    "parts begin too": "parts_write_side_by_side",
+    "takes any format": "a_format_changes_nothing",
 }
 
 

@@ -1,16 +1,22 @@
 """The store suite passes a correct store, and finds every mistake by a test that names it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 from typing_extensions import override
 
-from resumable_sync import JobStore, Lease, ResumableSyncError
+from resumable_sync import JobStore, Lease, ResumableSyncError, StoreTransaction
+from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import JobStoreSuite
 from resumable_sync.testing._store_base import wait_until
 from testing import tiny_lineage
 from testing.tiny_lineage import TinyLineage
-from testing.tiny_store import TinyStore
+from testing.tiny_store import BrokenStore, TinyStore
 
 FOUND_BY = {
     "a zombie may save": "a_zombie_changes_nothing[expired]",
@@ -61,6 +67,45 @@ def test_a_mistake_is_found(bug: str) -> None:
     except (AssertionError, pytest.fail.Exception, ResumableSyncError):
         return
     pytest.fail(f"the suite did not find: {bug}")
+
+
+@pytest.mark.parametrize("call", ["load", "jobs", "request_stop", "delete"])
+def test_a_call_that_hides_what_it_cannot_do_is_found(call: str) -> None:
+    suite = JobStoreSuite()
+    suite.test_what_cannot_be_done_is_an_error(BrokenStore())
+    with pytest.raises(pytest.fail.Exception):
+        suite.test_what_cannot_be_done_is_an_error(BrokenStore(call))
+
+
+def test_a_transaction_that_may_end_only_once_is_found(tmp_path: Path) -> None:
+    class Block:
+        def __init__(self, inner: AbstractContextManager[StoreTransaction]) -> None:
+            self.inner, self.left = inner, False
+
+        def __enter__(self) -> StoreTransaction:
+            return self.inner.__enter__()
+
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        ) -> None:
+            assert not self.left, "it was left before"
+            self.left = True
+            self.inner.__exit__(kind, error, traceback)
+
+    class Store(SQLJobStore):
+        @override
+        def transaction(self) -> Any:
+            return Block(super().transaction())
+
+    suite, url = JobStoreSuite(), f"sqlite:///{tmp_path}/jobs.db"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE resumable_sync_suite_rows (n INTEGER NOT NULL)"))
+    with SQLJobStore(url) as right, Store(url) as wrong:
+        suite.test_leaving_a_transaction_twice_is_harmless(right, engine, None)
+        with pytest.raises(AssertionError, match="left before"):
+            suite.test_leaving_a_transaction_twice_is_harmless(wrong, engine, None)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("bug", [None, *tiny_lineage.FOUND_BY])

@@ -1,13 +1,13 @@
 """Small connectors and sinks with a switch for each mistake that an implementor could make."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import Integer, String, text
 from typing_extensions import override
 
-from resumable_sync import Batch, Checkpoint, Column, Cursor, CursorError, Job, LeaseLostError, Page
+from resumable_sync import Batch, Checkpoint, Column, Cursor, CursorError, Format, Job, LeaseLostError, Page
 
 RECORDS = [{"id": number, "name": f"name {number}"} for number in range(1, 24)]
 
@@ -75,11 +75,14 @@ class TinyConnector:
         return "was changed" if cursor[0] in self.changed or "always moved" in self.bugs else None
 
     def split(self, parts: int) -> Sequence["TinyPart"]:
-        size = max(1, len(RECORDS) // parts)
+        size = max(1, len(RECORDS) // parts) if "parts of any size" not in self.bugs else 1
         starts = list(range(0, len(RECORDS), size))[:parts]
         ends = [*starts[1:], len(RECORDS)]
         overlap = 1 if "parts overlap" in self.bugs else 0
-        return [TinyPart(start, min(end + overlap, len(RECORDS))) for start, end in zip(starts, ends, strict=True)]
+        loses = self.changed if "parts lose what changes" in self.bugs else set()
+        return [
+            TinyPart(start, min(end + overlap, len(RECORDS)), loses) for start, end in zip(starts, ends, strict=True)
+        ]
 
     def part(self, place: Cursor) -> "TinyPart":
         if not (isinstance(place, list) and len(place) == 2 and all(type(end) is int for end in place)):
@@ -92,8 +95,8 @@ class TinyConnector:
 class TinyPart:
     """A part of the list."""
 
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
+    def __init__(self, start: int, end: int, loses: Collection[int] = ()) -> None:
+        self.start, self.end, self.loses = start, end, loses
         self.place = [start, end]
         self.fingerprint = None
 
@@ -102,7 +105,7 @@ class TinyPart:
         while place < self.end:
             records = RECORDS[place : min(place + batch_size, self.end)]
             place += len(records)
-            yield Page(records, place)
+            yield Page([record for record in records if record["id"] not in self.loses], place)
 
     def count(self) -> int:
         return self.end - self.start
@@ -138,6 +141,12 @@ class TinyTransactionalSink:
             rows = rows[:-1]
         self._insert(connection, rows)
 
+    def part(self, job: Job) -> "TinyTransactionalSink":
+        return type(self)(*self.bugs) if "parts begin too" in self.bugs else TinyPartOfSink(*self.bugs)
+
+    def takes(self, format_: Format, job: Job, /) -> bool:
+        return "takes any format" in self.bugs
+
     def complete(self, job: Job, connection: Any) -> None:
         if "complete copies the rows" in self.bugs:
             connection.execute(text("INSERT INTO target SELECT id, name FROM target WHERE id = 1"))
@@ -145,6 +154,14 @@ class TinyTransactionalSink:
     def _insert(self, connection: Any, rows: Sequence[Any]) -> None:
         if rows:
             connection.execute(text("INSERT INTO target (id, name) VALUES (:id, :name)"), rows)
+
+
+class TinyPartOfSink(TinyTransactionalSink):
+    """Fills what the whole has begun."""
+
+    @override
+    def begin(self, job: Job, connection: Any) -> None:
+        pass
 
 
 class TinyCheckpointingSink:

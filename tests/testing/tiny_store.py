@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from typing_extensions import override
 
-from resumable_sync import ConfigurationError, Job, JobHeldError, JobStore, Lease, LeaseLostError
+from resumable_sync import ConfigurationError, Job, JobHeldError, JobStore, Lease, LeaseLostError, StoreError
 from resumable_sync._cursor import decode_cursor, encode_cursor
 
 
@@ -145,6 +145,22 @@ class TinyStore(JobStore):
             self.rows.pop(key, None)
             if "tokens repeat after delete" in self.bugs:
                 self.tokens.pop(key, None)
+
+
+class BrokenStore(TinyStore):
+    """Cannot reach its data; each of `bugs` is a call that does not say so."""
+
+    @override
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not callable(found) or name in super().__getattribute__("bugs"):
+            return found
+
+        def fails(*_: object, **__: object) -> Any:
+            msg = "the data cannot be reached; start the server"
+            raise StoreError(msg)
+
+        return fails
 
 
 def _lists(value: Any) -> Any:

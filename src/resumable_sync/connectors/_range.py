@@ -117,6 +117,7 @@ class SQLRanges(KeyRanges):
 
     @override
     def page(self, after: Key | None, upto: Key | None, limit: int | None) -> KeyPage:
+        after = self._known(after)
         try:
             values = self._bounds(after, upto)
         except NoSuchKeyError:
@@ -129,7 +130,7 @@ class SQLRanges(KeyRanges):
 
     @override
     def key_at(self, after: Key | None, offset: int) -> Key | None:
-        keys = [side.column for side in self._plan.sides]
+        after, keys = self._known(after), [side.column for side in self._plan.sides]
 
         def select() -> Select[Any]:
             rows = sa.select(*keys).select_from(self._plan.source.selectable).where(*self._conditions(after, None))
@@ -158,6 +159,7 @@ class SQLRanges(KeyRanges):
     def digest(self, after: Key | None, upto: Key | None) -> tuple[int, str] | None:
         if self.digests is None:
             return None
+        after = self._known(after)
         try:
             values = self._bounds(after, upto)
         except NoSuchKeyError:
@@ -196,6 +198,10 @@ class SQLRanges(KeyRanges):
             if key is not None:
                 values.update((name, bind(value)) for name, bind, value in zip(names, self._binders, key, strict=True))
         return values
+
+    def _known(self, after: Key | None) -> Key | None:
+        # No row can have it: it comes before every row, as the beginning does.
+        return None if after is None or self._bound(after) is None else after
 
     def _bound(self, key: Key) -> list[Any] | None:
         if any(value is None for value in key):

@@ -60,7 +60,10 @@ _SUITES = {
     "SinkSuite": "_sink_suite",
 }
 _ASSERTING = (
+    "_connector_abilities",
+    "_connector_base",
     "_connector_suite",
+    "_sink_base",
     "_sink_suite",
     "_store_base",
     "_store_jobs",

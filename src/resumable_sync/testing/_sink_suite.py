@@ -3,118 +3,25 @@
 # ruff: noqa: S301, PLR0917 - what is unpickled was pickled in the same line; fixtures come by name
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 import pytest
 from sqlalchemy import Integer, String
 
-from resumable_sync._cursor import encode_cursor
 from resumable_sync._errors import LeaseLostError
-from resumable_sync._model import Batch, Job, JobStatus, Lease, batch_key, new_run_id
-from resumable_sync._protocols import (
-    CheckpointingSink,
-    Column,
-    JobStore,
-    PreparingSink,
-    Sink,
-    TransactionalJobStore,
-)
-from resumable_sync.testing._store_base import LONG
+from resumable_sync._formats import COPY_TEXT, Format, FormattingSink
+from resumable_sync._model import JobStatus, new_run_id
+from resumable_sync._protocols import CheckpointingSink, Column, JobStore, Sink
+from resumable_sync._split import PartitionableSink
+from resumable_sync.testing._copies import copy_of
+from resumable_sync.testing._sink_base import JOB_ID, SinkBase
 
 __all__ = ["SinkSuite"]
 
-_JOB_ID = "sink suite"
 
-Delivered = Callable[[], Sequence[Any]]
-
-
-class _Died(BaseException):
-    """Ends an attempt where a real one would be killed."""
-
-
-@attrs.define
-class _Attempt:
-    """Plays the engine's part for a sink, without retries and threads: one process working on a run."""
-
-    sink: Any
-    store: JobStore
-    columns: Sequence[Column]
-    job: Job
-    lease: Lease
-
-    def begin(self) -> None:
-        if isinstance(self.sink, PreparingSink):
-            self.sink.prepare(self.columns)
-        if isinstance(self.sink, CheckpointingSink):
-            there = self.sink.checkpoint(attrs.evolve(self.job, lease=self.lease))
-            if there is not None and there.processed_records > self.job.processed_records:
-                self.job = attrs.evolve(
-                    self.job,
-                    cursor=there.cursor,
-                    processed_records=there.processed_records,
-                    processed_batches=there.processed_batches,
-                )
-        with self._transaction(self.job) as connection:
-            self.sink.begin(attrs.evolve(self.job, lease=self.lease), connection)
-
-    def write(self, records: Sequence[Any], *, die: bool = False) -> None:
-        """Deliver a batch; with `die` the process ends after the sink took it and before it is committed or saved."""
-        batch = self._batch(records)
-        after = attrs.evolve(
-            self.job,
-            cursor=batch.cursor,
-            processed_records=self.job.processed_records + len(records),
-            processed_batches=self.job.processed_batches + 1,
-        )
-        self._deliver(after, lambda connection: self.sink.write(batch, connection), die=die)
-
-    def complete(self, status: JobStatus = JobStatus.COMPLETED, *, die: bool = False) -> None:
-        after = attrs.evolve(self.job, status=status)
-        job = attrs.evolve(after, lease=self.lease)
-        self._deliver(after, lambda connection: self.sink.complete(job, connection), die=die)
-
-    def _deliver(self, after: Job, work: Callable[[Any], object], *, die: bool) -> None:
-        try:
-            with self._transaction(after) as connection:
-                work(connection)
-                if die:
-                    raise _Died  # noqa: TRY301 - it has to leave the transaction first
-        except _Died:
-            return
-        self.job = after
-
-    @contextmanager
-    def _transaction(self, job: Job) -> Iterator[Any]:
-        if self.sink.transactional:
-            assert isinstance(self.store, TransactionalJobStore)
-            with self.store.transaction() as transaction:
-                yield transaction.connection
-                transaction.save(job, self.lease)
-        else:
-            yield None
-            self.store.save(job, self.lease)
-
-    def _batch(self, records: Sequence[Any]) -> Batch[Any]:
-        previous, cursor = self.job.cursor, [self.job.processed_records + len(records)]
-        key = batch_key(_JOB_ID, self.job.run_id, self.job.run, encode_cursor(previous), encode_cursor(cursor))
-        tuples = bool(records) and isinstance(records[0], tuple)
-        return Batch(
-            records=records,
-            columns=[column.name for column in self.columns] if tuples else None,
-            cursor=cursor,
-            previous_cursor=previous,
-            job_id=_JOB_ID,
-            run=self.job.run,
-            sequence=self.job.processed_batches,
-            fencing_token=self.lease.fencing_token,
-            key=key,
-        )
-
-
-class SinkSuite:
+class SinkSuite(SinkBase):
     """Every "must" of `Sink` and of its optional abilities, as tests.
 
     Subclass it in a test module under a name that starts with `Test`, and override the fixtures `sink` and `delivered`;
@@ -133,65 +40,6 @@ class SinkSuite:
 
     The records are dicts `{"id": 1, "name": "..."}` unless `records` and `columns` are overridden.
     """
-
-    visible: ClassVar[bool] = True
-    """Whether records can be seen in the target before the run is completed (not so if they are staged)."""
-
-    ordered: ClassVar[bool] = True
-    """Whether `delivered` gives the records in the order in which they were written."""
-
-    must_pickle: ClassVar[bool] = False
-    """Whether a sink that does not pickle fails the suite instead of skipping that test."""
-
-    @pytest.fixture
-    def sink(self) -> Sink[Any]:
-        """Give a sink on an empty or missing target. To be overridden."""
-        pytest.fail("override the fixture `sink` with one that gives a sink on an empty target")
-
-    @pytest.fixture
-    def delivered(self) -> Delivered:
-        """Give a function that reads all records in the target, in the form of `records`. To be overridden."""
-        pytest.fail("override the fixture `delivered` with one that gives a function that reads the target")
-
-    @pytest.fixture
-    def store(self, sink: Sink[Any]) -> JobStore:
-        """Give a store; for a transactional sink it must be in the database of the target."""
-        if sink.transactional:
-            pytest.fail("override the fixture `store` with a store in the database that the sink writes to")
-        from resumable_sync.stores.memory import MemoryJobStore  # noqa: PLC0415 - only those who need it load it
-
-        return MemoryJobStore()
-
-    @pytest.fixture
-    def make_sink(self, sink: Sink[Any]) -> Callable[[], Sink[Any]]:
-        """Give a function that makes the sink as the next process would; by default a pickled copy, if it pickles."""
-
-        def make() -> Sink[Any]:
-            try:
-                copy: Sink[Any] = pickle.loads(pickle.dumps(sink))
-            except Exception:  # noqa: BLE001 - of whatever kind: it does not pickle
-                return sink
-            return copy
-
-        return make
-
-    @pytest.fixture
-    def columns(self) -> Sequence[Column]:
-        """Give the columns of the records."""
-        return [
-            Column(name="id", type=Integer(), nullable=False, primary_key=True),
-            Column(name="name", type=String(50)),
-        ]
-
-    @pytest.fixture
-    def records(self) -> Sequence[Any]:
-        """Give ten records that differ, in cursor order."""
-        return [{"id": number, "name": f"name {number} é'%"} for number in range(1, 11)]
-
-    @pytest.fixture
-    def bad_record(self) -> Any:
-        """Give a record that the sink refuses; None if it takes all."""
-        return None
 
     def test_is_a_sink(self, sink: Sink[Any]) -> None:
         """It has the members of the protocol, and says truth values of itself."""
@@ -382,6 +230,60 @@ class SinkSuite:
         attempt.complete()
         self._check(delivered, records)
 
+    def test_parts_write_side_by_side(
+        self, sink: Any, make_sink: Any, store: JobStore, columns: Any, delivered: Any, records: Any
+    ) -> None:
+        """Parts fill the run that the whole began, one of them after a death, and only the whole publishes it."""
+        exactly = sink.transactional or isinstance(sink, CheckpointingSink)
+        if not isinstance(sink, PartitionableSink):
+            pytest.skip("the sink has no part")
+        whole = self._attempt(sink, store, columns)
+        whole.begin()
+        whole.job = attrs.evolve(whole.job, cursor=["the plan of the parts"])  # which shows that it has begun
+        first, second = (
+            self._attempt(make_sink().part(whole.job), store, columns, job_id=f"{JOB_ID}/{number}")
+            for number in range(2)
+        )
+        first.begin()
+        first.write(records[:2])
+        second.begin()
+        second.write(records[5:7])
+        first.write(records[2:4], die=exactly)
+        whole.begin()
+        first = self._attempt(make_sink().part(whole.job), store, columns, first)
+        first.begin()
+        second.write(records[7:])
+        second.complete()
+        first.write(records[first.job.processed_records : 5])
+        first.complete()
+        if not self.visible:
+            self._check_unpublished(delivered)
+        whole.complete()
+        missing = list(delivered())
+        for record in records:
+            assert record in missing
+            missing.remove(record)
+        assert missing == []
+
+    def test_a_format_changes_nothing(
+        self, sink: Any, store: JobStore, columns: Any, delivered: Any, records: Any
+    ) -> None:
+        """What is written from a format that the sink takes is the same as from Python values."""
+        if not isinstance(sink, FormattingSink):
+            pytest.skip("the sink takes no formats")
+        attempt = self._attempt(sink, store, columns)
+        attempt.begin()
+        names = tuple(column.name for column in columns)
+        offered = Format(name=COPY_TEXT, columns=names, types=tuple(map(_copied_type, columns)))
+        assert not sink.takes(attrs.evolve(offered, name="nobody knows it"), attempt.job)
+        if not sink.takes(offered, attempt.job):
+            pytest.skip("the sink does not take COPY's text here")
+        rows = [list(record.values()) if isinstance(record, Mapping) else list(record) for record in records]
+        for start in range(0, 10, 4):
+            attempt.write(copy_of(rows[start : start + 4]))
+        attempt.complete()
+        self._check(delivered, records)
+
     def test_a_pickled_sink_writes_to_the_same_target(
         self, sink: Any, store: JobStore, columns: Any, delivered: Any, records: Any
     ) -> None:
@@ -398,28 +300,9 @@ class SinkSuite:
         attempt.complete()
         self._check(delivered, records)
 
-    def _attempt(self, sink: Any, store: JobStore, columns: Any, before: _Attempt | None = None) -> _Attempt:
-        """Begin the first attempt of a run, or the next one, after the death of the one before."""
-        if before is None:
-            lease = store.acquire(_JOB_ID, owner="attempt 1", ttl=LONG)
-            job = Job(id=_JOB_ID, status=JobStatus.RUNNING, run=1, run_id=new_run_id(), attempt=1)
-        else:
-            token = before.lease.fencing_token
-            attempt = before.job.attempt + 1
-            lease = store.acquire(_JOB_ID, owner=f"attempt {attempt}", ttl=LONG, replacing=token)
-            stored = store.load(_JOB_ID)
-            assert stored is not None
-            job = attrs.evolve(stored, attempt=attempt, lease=None)
-        store.save(job, lease)
-        return _Attempt(sink, store, columns, job, lease)
 
-    def _needs_checkpoint(self, sink: Any) -> None:
-        # As the engine: a transactional sink is not asked for its checkpoint.
-        if sink.transactional or not isinstance(sink, CheckpointingSink):
-            pytest.skip("the sink keeps no checkpoint of its own")
-
-    def _sorted(self, records: Sequence[Any]) -> list[Any]:
-        return list(records) if self.ordered else sorted(records, key=repr)
-
-    def _check(self, delivered: Delivered, records: Sequence[Any]) -> None:
-        assert self._sorted(list(delivered())) == self._sorted(list(records))
+def _copied_type(column: Column) -> str:
+    """Give the type of a column in the words of PostgreSQL."""
+    if isinstance(column.type, String):
+        return "text" if column.type.length is None else f"character varying({column.type.length})"
+    return "integer" if isinstance(column.type, Integer) else "of no kind that the suite can write"

@@ -85,6 +85,11 @@ class StoreBase:
         return lambda: store
 
     @pytest.fixture
+    def broken_store(self) -> JobStore | None:
+        """Give a store of this kind that cannot reach its data; None skips the test that needs it."""
+        return None
+
+    @pytest.fixture
     def expire(self, store: JobStore) -> Callable[[Lease], None]:
         """Give a function that returns when a lease (of 0.05 s) has expired by the store's clock.
 

@@ -5,13 +5,14 @@
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 
 from resumable_sync._cursor import encode_cursor
-from resumable_sync._errors import ConfigurationError, CursorError, LeaseLostError, ResumableSyncError
+from resumable_sync._errors import ConfigurationError, CursorError, LeaseLostError, ResumableSyncError, StoreError
 from resumable_sync._model import Job, JobStatus, Lease
 from resumable_sync._protocols import JobStore
 from resumable_sync.testing._samples import CURSORS, EXACT_IDS, REFUSED_IDS, full_job
@@ -214,6 +215,26 @@ class StoredJobs(StoreBase):
         job = store.load("job")
         assert job is not None
         assert (job.status, job.has_progress) == (JobStatus.PENDING, False)
+
+    def test_what_cannot_be_done_is_an_error(self, broken_store: JobStore | None) -> None:
+        """A store that cannot reach its data says so at every call; no call answers as if there was no job."""
+        if broken_store is None:
+            pytest.skip("override the fixture `broken_store`")
+        lease = Lease(job_id="job", owner="one", fencing_token=1, expires_at=datetime.now(UTC))
+        calls: list[Callable[[], object]] = [
+            partial(broken_store.load, "job"),
+            lambda: list(broken_store.jobs()),
+            partial(broken_store.acquire, "job", owner="one", ttl=LONG),
+            partial(broken_store.acquire, "job", owner="one", ttl=LONG, replacing=1),
+            partial(broken_store.renew, lease, LONG),
+            partial(broken_store.save, Job(id="job"), lease),
+            partial(broken_store.release, lease),
+            partial(broken_store.request_stop, "job"),
+            partial(broken_store.delete, "job"),
+        ]
+        for call in calls:
+            with pytest.raises(StoreError):
+                call()
 
     def test_other_jobs_are_untouched(self, store: JobStore) -> None:
         """Nothing that is done to one job changes another."""

@@ -25,8 +25,9 @@ class JobStoreSuite(StoredJobs, StoredLeases, StoredTogether, StoredLineage):
             def make_store(self, tmp_path):             # as another process would make it
                 return lambda: MyStore(tmp_path / "jobs")
 
-    The fixture `expire` may be overridden where the test moves the store's clock. Class attributes say what the store
-    is: `kept_fields`, `shares_leases`, `own_clock`, `must_pickle`.
+    The fixture `expire` may be overridden where the test moves the store's clock, and `broken_store` gives one that
+    cannot reach its data. Class attributes say what the store is: `kept_fields`, `shares_leases`, `own_clock`,
+    `must_pickle`.
     """
 
 

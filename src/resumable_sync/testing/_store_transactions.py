@@ -86,6 +86,27 @@ class StoredTogether(StoreBase):
             transaction.save(_advanced(job), lease)
         assert _rows(rows_engine) == [2]
 
+    @pytest.mark.parametrize("error", [None, RuntimeError("the sink failed")])
+    def test_leaving_a_transaction_twice_is_harmless(
+        self, transactional_store: TransactionalJobStore, rows_engine: Engine, error: Exception | None
+    ) -> None:
+        """`__exit__` may come again, after a signal handler cut it short; the first one decided."""
+        store = transactional_store
+        job, lease = self.begin(store)
+        block = store.transaction()
+        transaction = block.__enter__()
+        _insert(transaction.connection, 1)
+        transaction.save(_advanced(job), lease)
+        kind = None if error is None else type(error)
+        for _ in range(2):
+            block.__exit__(kind, error, None)
+        assert _rows(rows_engine) == ([1] if error is None else [])
+        assert self.facts(store.load("job")) == self.facts(job if error else _advanced(job))
+        with store.transaction() as transaction:
+            _insert(transaction.connection, 2)
+            transaction.save(_advanced(job), lease)
+        assert _rows(rows_engine)[-1] == 2
+
     def test_the_rows_of_a_zombie_are_rolled_back(
         self, transactional_store: TransactionalJobStore, rows_engine: Engine
     ) -> None:
