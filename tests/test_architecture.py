@@ -136,7 +136,7 @@ PACKAGES = {
         "connectors._arrow_types",
         "connectors.parquet",
         "sinks._arrow_schema",
-        "sinks._arrow_table",
+        "sinks._copy_arrow",
         "sinks.parquet",
     },
     "fsspec": {"_fsspec"},

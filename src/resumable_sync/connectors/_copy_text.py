@@ -65,8 +65,9 @@ class CopyTextPages:
         # COPY takes no parameters: the driver writes them into the text, quoted by their types.
         parameters = statement.parameters(self._plan.page_values(after, upper, limit))
         copy_out = f"COPY ({statement.text}) TO STDOUT"
-        with scrubbed(), driver_cursor(connection) as cursor, cursor.copy(copy_out, parameters) as copy:
-            lines = list(copy)
+        with scrubbed(), driver_cursor(connection) as cursor, cursor.copy(copy_out, parameters):
+            # All lines in one wait: `list(copy)` gives the same, and takes twice the time for a wait for each.
+            lines = cursor.connection.wait(_lines(cursor.connection.pgconn))
         if not lines:
             return None
         values = [_unescaped(value) for value in bytes(lines[-1]).removesuffix(b"\n").split(b"\t")]
@@ -88,6 +89,23 @@ class CopyTextPages:
         except (psycopg.Error, ValueError, ArithmeticError):
             return None  # infinity, or a year before 1
         return self._plan.anchor_of(row)
+
+
+def _lines(connection: Any) -> Any:
+    """Receive all lines of a COPY; for the driver's `wait`.
+
+    Yields:
+        What the driver waits for.
+
+    Returns:
+        The lines.
+    """
+    from psycopg.generators import copy_from  # noqa: PLC0415 - an optional package
+
+    lines = []
+    while isinstance(found := (yield from copy_from(connection)), memoryview):
+        lines.append(found)
+    return lines
 
 
 def _unescaped(value: bytes) -> bytes | None:

@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._formats import CopyText, Format
 from resumable_sync._model import Batch
 from resumable_sync._protocols import Column
 from resumable_sync.sinks._arrow_schema import base_of, inferred, pyarrow, type_of
+from resumable_sync.sinks._copy_arrow import CopyReader, reads
 from resumable_sync.sinks._kinds import decodes_json
 from resumable_sync.sinks._texts import json_text
 
@@ -61,10 +63,26 @@ class Tables:
             ConfigurationError: If the records are something else.
             ValueError: If they do not fit.
         """
+        if isinstance(batch.records, CopyText):
+            return self._from_copy_text(batch.records, batch.columns or (), schema or self.known_schema())
         if hasattr(batch.records, "to_pylist"):
             return self._from_arrow(batch.records, schema)
         names, columns = _by_column(batch, list(self._columns) or None, None if schema is None else schema.names)
         return self._from_columns(names, columns, schema)
+
+    def takes(self, format_: Format, schema: Any) -> bool:
+        """Whether batches may come in a form.
+
+        Args:
+            format_: The form.
+            schema: That of the run; None before its first batch.
+        """
+        schema = schema or self.known_schema()
+        return schema is not None and reads(format_, schema, self._documents)
+
+    def _from_copy_text(self, records: CopyText, names: Sequence[str], schema: Any) -> Any:
+        arrays = CopyReader(names, schema, self._array, self._documents).arrays(records)
+        return pyarrow().table([arrays[name] for name in schema.names], schema=schema)
 
     def _from_columns(self, names: Sequence[str], columns: Sequence[Sequence[Any]], schema: Any) -> Any:
         pa = pyarrow()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
+from resumable_sync._formats import Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync.sinks._arrow_schema import named_types, pyarrow
@@ -25,7 +26,7 @@ Mode = Literal["replace", "append"]
 _COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "none")
 
 
-class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink):
+class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
     """Write records into a folder of Parquet files, a file for each batch, every record exactly once.
 
         ParquetSink("warehouse/orders")                     each run makes the content anew
@@ -56,6 +57,9 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink):
     day, bytes, booleans, intervals and arrays what Parquet has for them; JSON the text of a document, UUIDs text. Where
     a connector tells no columns, the values of the first batch decide for the whole run, and None for text. What a
     source keeps otherwise is made into that: the texts of SQLite's dates, its numbers in a NUMERIC column.
+
+    From PostgreSQL batches come as the text that COPY writes, where that means the same in every column, and become
+    columns without becoming Python values (`fast_path=False` switches it off).
 
     Args:
         path: The folder, or any URL that fsspec has a filesystem for (extra `files`).
@@ -124,6 +128,13 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink):
             )
             raise StoreError(msg)
         self._state = self._dataset.start(state, job)
+
+    @override
+    def takes(self, format_: Format, job: Job, /) -> bool:
+        state = self._state
+        # Whoever overrides `write` wants records.
+        own = type(self).write is ParquetSink.write
+        return own and state is not None and self._tables.takes(format_, _schema_of(state))
 
     @override
     def write(self, batch: Batch[Any], connection: "Connection | None") -> None:

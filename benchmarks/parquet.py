@@ -1,0 +1,141 @@
+"""Rows per second from PostgreSQL into Parquet files, next to a loop written by hand.
+
+The library's side has all its checks, exact types, and a checkpoint with every batch: a file for each, synced to disk.
+The loop is what people write: a server-side cursor, arrays of its rows, one file, and no checkpoint; it starts anew
+when it dies. The second loop writes a file for each batch, as the library does, and still has no checkpoint.
+"""
+
+import contextlib
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+from benchmarks._common import Report, alternate, postgres_server, slowdown
+from pyarrow import parquet
+from sqlalchemy import create_engine, make_url
+
+from resumable_sync import run_full_sync
+from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.parquet import ParquetSink
+from resumable_sync.stores.sql import SQLJobStore
+
+ROWS = 500_000
+ROUNDS = 5
+SIZES = (10_000, 50_000)
+TABLE = """CREATE TABLE orders (id BIGINT PRIMARY KEY, customer VARCHAR(60) NOT NULL, status VARCHAR(10) NOT NULL,
+    total NUMERIC(12, 2) NOT NULL, ordered_at TIMESTAMP WITH TIME ZONE NOT NULL, note VARCHAR(60), quantity INTEGER,
+    weight DOUBLE PRECISION, region VARCHAR(20), reference CHAR(36))"""
+VALUES = """i * 3, 'customer' || i % 20000 || '@example.org', 'paid', i / 100.0,
+    TIMESTAMP WITH TIME ZONE '2026-01-31 12:00:00Z' + i * INTERVAL '1 second', 'leave it at the door, please', i % 7,
+    i / 8.0, 'north west', '12345678-1234-5678-1234-567812345678'"""
+SCHEMA = pa.schema([
+    ("id", pa.int64()),
+    ("customer", pa.string()),
+    ("status", pa.string()),
+    ("total", pa.decimal128(12, 2)),
+    ("ordered_at", pa.timestamp("us", tz="UTC")),
+    ("note", pa.string()),
+    ("quantity", pa.int64()),
+    ("weight", pa.float64()),
+    ("region", pa.string()),
+    ("reference", pa.string()),
+])
+FORM = "{:.2f} x"
+
+
+def by_hand(source: str, target: Path, size: int, *, a_file_each: bool) -> None:
+    """Copy with psycopg and pyarrow alone."""
+    import psycopg
+
+    target.mkdir()
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(psycopg.connect(source))
+        cursor = stack.enter_context(connection.cursor("orders"))
+        cursor.itersize = size
+        cursor.execute("SELECT * FROM orders ORDER BY id")
+        whole = None if a_file_each else stack.enter_context(parquet.ParquetWriter(target / "0.parquet", SCHEMA))
+        number = 0
+        while rows := cursor.fetchmany(size):
+            columns = zip(*rows, strict=True)
+            arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+            table = pa.table(arrays, schema=SCHEMA)
+            if whole is None:
+                parquet.write_table(table, target / f"{number}.parquet")
+                number += 1
+            else:
+                whole.write_table(table)
+
+
+def library(source: str, target: Path, size: int) -> None:
+    """Copy with the library."""
+    with (
+        SQLJobStore(f"sqlite:///{target.parent}/store.db") as store,
+        contextlib.closing(SQLConnector(source, "orders")) as connector,
+    ):
+        store.delete("orders")
+        result = run_full_sync("orders", connector, ParquetSink(target), store=store, batch_size=size)
+    assert result.records == ROWS
+
+
+def into_empty(target: Path, copy: Callable[[], None]) -> float:
+    """Copy into an empty target; give the seconds."""
+    shutil.rmtree(target, ignore_errors=True)
+    begun = time.perf_counter()
+    copy()
+    seconds = time.perf_counter() - begun
+    files = [parquet.read_table(file, columns=["id", "total"]) for file in sorted(target.glob("*.parquet"))]
+    table = pa.concat_tables(files)
+    assert table.num_rows == ROWS
+    assert table.schema.field("total").type == pa.decimal128(12, 2)
+    assert max(table["total"].to_pylist()) == Decimal(ROWS) / 100
+    return seconds
+
+
+def rate(times: Sequence[float]) -> str:
+    """Write the median rate."""
+    return f"{ROWS / statistics.median(times):,.0f}"
+
+
+def measure(report: Report, url: str, folder: Path) -> None:
+    """Measure from a server into files."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(TABLE)
+        values = VALUES.replace("%", "%%")
+        connection.exec_driver_sql(f"INSERT INTO orders SELECT {values} FROM generate_series(1, {ROWS}) AS i")
+        connection.exec_driver_sql("ANALYZE orders")
+    engine.dispose()
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    target = folder / "orders"
+    for size in SIZES:
+        copies = (
+            partial(library, url, target, size),
+            partial(by_hand, plain, target, size, a_file_each=False),
+            partial(by_hand, plain, target, size, a_file_each=True),
+        )
+        ours, loop, files = alternate(ROUNDS, [partial(into_empty, target, copy) for copy in copies])
+        rates = rate(ours), rate(loop), rate(files)
+        name = f"PostgreSQL to Parquet, batches of {size:,}"
+        report.add(f"{name}, against the loop", *rates, figure=1 / slowdown(ours, loop), form=FORM)
+        report.add(f"{name}, against a file for each", *rates, figure=1 / slowdown(ours, files), form=FORM)
+
+
+def main() -> int:
+    """Measure and print."""
+    report = Report(
+        f"Rows per second of a copy of {ROWS:,} rows into Parquet files", "library", "loop by hand", "a file for each"
+    )
+    with postgres_server(durable=True) as server, tempfile.TemporaryDirectory() as folder:
+        measure(report, server.create_database(), Path(folder))
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
