@@ -54,8 +54,8 @@ class JSONLinesConnector(TextSource):
     grows while it is read is read up to the end that is met; of a last line without a break it is assumed that it was
     whole, and noticed at a resume if it went on. A checksum of 32 bits tells accidents, not forgeries.
 
-    **Parts.** `split` gives parts that begin where a file does; a single file is one part. To each part its files are what
-    all files are to the whole: where one came or was replaced in a part, that part alone notices.
+    **Parts.** `split` gives parts that begin where a file does; a single file is one part. To each part its files are
+    what all files are to the whole: where one came or was replaced in a part, that part alone notices.
 
     Memory is that of a page and a few buffers, whatever the files hold.
 
