@@ -1,36 +1,30 @@
-"""Parts: what splitting costs, what a second process gains, and how many workers one store carries.
+"""Parts: what splitting costs, and what a second process gains.
 
-The source has 10,000,000 rows and each store 10,000 parts; `RESUMABLE_SYNC_BENCH_ROWS` and `RESUMABLE_SYNC_BENCH_PARTS`
-change that. What takes the time of a copy is the target: two processes that transform what they copy gain the most.
+The source has 10,000,000 rows; `RESUMABLE_SYNC_BENCH_ROWS` changes that. What takes the time of a copy is the target:
+two processes that transform what they copy gain the most.
 """
 
 import hashlib
 import multiprocessing
 import os
 import statistics
-import threading
 import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy as sa
 from benchmarks._common import Report, postgres_server
 
-from resumable_sync import Batch, Job, JobStatus, run_partitioned_sync
+from resumable_sync import Batch, run_partitioned_sync
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.stores.sql import SQLJobStore
 
 ROWS = int(os.environ.get("RESUMABLE_SYNC_BENCH_ROWS", "10000000"))
-PARTS = int(os.environ.get("RESUMABLE_SYNC_BENCH_PARTS", "10000"))
 TRANSFORMED = 100_000
 MOST_SPLITTING = 0.05
 MOST_UNEVEN = 1.3
 LEAST_GAIN = 1.6
-SECONDS = 5.0
-HEARTBEAT, CHECKPOINT = 20.0, 1.0
-"""Seconds between two of one worker."""
 
 
 def transform(batch: Batch[Any]) -> None:
@@ -93,93 +87,14 @@ def transforming(url: str, report: Report) -> None:
     report.add("two processes that transform", told, figure=one / two, form="{:.2f} x", least=LEAST_GAIN)
 
 
-def storing(url: str, report: Report) -> None:
-    """Acquire, renew and save for many parts as fast as it goes, from eight connections."""
-    with SQLJobStore(url) as store:
-        leases: dict[str, Any] = {}
-
-        def acquire(job_id: str) -> None:
-            lease = store.acquire(job_id, owner=f"owner of {job_id}", ttl=600)
-            job = Job(id=job_id, status=JobStatus.RUNNING, run=1, run_id="r")
-            leases[job_id] = (store.save(job, lease), job)
-
-        def save(job_id: str) -> None:
-            store.save(leases[job_id][1], leases[job_id][0])
-
-        def renew(job_id: str) -> None:
-            store.renew(leases[job_id][0], 600)
-
-        started = rate(acquire, only_once=True)
-        with LockWaits(url) as waits:
-            saves = rate(save)
-        renewals = rate(renew)
-    report.add("parts begun per second", "", figure=started, form="{:.0f}")
-    report.add(
-        "checkpoints per second", f"{waits.most} sessions waited for a lock at most", figure=saves, form="{:.0f}"
-    )
-    report.add("heartbeats per second", "", figure=renewals, form="{:.0f}")
-    carried = 1 / (1 / CHECKPOINT / saves + 1 / HEARTBEAT / renewals)
-    report.add("workers that one store carries, a checkpoint a second each", "", figure=carried, form="{:.0f}")
-
-
-def rate(work: Callable[[str], object], *, only_once: bool = False) -> float:
-    """Do something to all parts in turn, for some seconds or once, in eight threads; give how often per second."""
-    ids = [f"orders/{number:04d}" for number in range(PARTS)]
-    done = [0] * 8
-    begun = time.perf_counter()
-
-    def run(number: int, mine: Sequence[str]) -> None:
-        while True:
-            for job_id in mine:
-                work(job_id)
-                done[number] += 1
-                if not only_once and time.perf_counter() - begun > SECONDS:
-                    return
-            if only_once:
-                return
-
-    threads = [threading.Thread(target=run, args=(number, ids[number::8])) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(done) / (time.perf_counter() - begun)
-
-
-class LockWaits:
-    """Looks ten times a second how many sessions wait for a lock."""
-
-    def __init__(self, url: str) -> None:
-        self.most = 0
-        self._engine = sa.create_engine(url)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self._engine.dispose()
-
-    def _watch(self) -> None:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            while not self._done.wait(0.1):
-                self.most = max(self.most, int(connection.exec_driver_sql(query).scalar_one()))
-
-
 def main() -> int:
     """Run all; give the exit status."""
     report = Report(f"parts, PostgreSQL, {ROWS:,} rows", "measured")
     with postgres_server(durable=True) as server:
-        source, store = server.create_database(), server.create_database()
+        source = server.create_database()
         fill(source)
         splitting(source, report)
         transforming(source, report)
-        storing(store, report)
     return report.finish()
 
 
