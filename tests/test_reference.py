@@ -1,0 +1,104 @@
+"""The pages of docs/reference say what is there: nothing is missing, and nothing is made up."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import resumable_sync
+from resumable_sync import registry, run_full_sync
+from resumable_sync._options import SyncOptions
+from resumable_sync._retry import Retry
+from resumable_sync.cli._config import VERIFY
+from resumable_sync.cli._status import ExitStatus
+from resumable_sync.sinks import _checkpoint
+from resumable_sync.stores import _schema
+
+pytestmark = pytest.mark.once
+
+PAGES = Path(__file__).parent.parent / "docs/reference"
+PUBLIC: dict[str, Any] = {name: getattr(resumable_sync, name) for name in resumable_sync.__all__}
+
+
+def page(name: str) -> str:
+    return (PAGES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def cells(name: str, *, below: str = "") -> list[list[str]]:
+    """Give the rows of a page's tables, without their heads; those below a heading alone."""
+    text = page(name)
+    if below:
+        text = re.split(r"^## ", text.partition(f"\n## {below}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    rows = [re.split(r" \| ", line.strip("| ")) for line in text.splitlines() if line.startswith("| ")]
+    heads = [number for number, row in enumerate(rows) if set("".join(row)) <= set("- |")]
+    return [row for number, row in enumerate(rows) if number not in heads and number + 1 not in heads]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+def test_every_public_name_is_documented() -> None:
+    told = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)$", page("api") + page("protocols"), re.MULTILINE))
+    told |= {name.rpartition(".")[2] for name in told}
+    plain = {name for name, one in PUBLIC.items() if not callable(one) or name in {"Cursor", "Observer"}}
+    assert [name for name in PUBLIC if name not in told | plain] == []
+    # What is a value has no docstring of its own to be taken over.
+    assert [name for name in plain if f"`{name}`" not in page("api")] == []
+
+
+def test_every_adapter_is_documented() -> None:
+    told = page("api")
+    for port in ("connectors", "sinks", "stores"):
+        for entry in registry._found(port).values():
+            module, _, made = entry.value.partition(":")
+            if made != "from_data":
+                assert f"{module}.{made}" in told
+            assert f"`{entry.name}`" in page("configuration")
+
+
+def test_errors() -> None:
+    errors = {name for name, one in PUBLIC.items() if inspect.isclass(one) and issubclass(one, Exception)}
+    assert {names(row[0])[0] for row in cells("errors")} == errors - {"ResumableSyncError"}
+
+
+def test_events() -> None:
+    told = {names(row[0])[0]: names(row[2]) for row in cells("events") if len(row) == 3}
+    events = resumable_sync.Event.__args__
+    assert told == {event.__name__: [field.name for field in attrs.fields(event)] for event in events}
+
+
+def test_tables() -> None:
+    stored = _schema.tables("resumable_sync_")
+    for table in (stored.jobs, stored.attempts, stored.dead_letters, stored.meta, _checkpoint._table(None)):
+        told = [name for row in cells("tables", below=f"`{table.name}`") for name in names(row[0])]
+        assert sorted(told) == sorted(column.name for column in table.columns), table.name
+
+
+def test_options_and_their_defaults() -> None:
+    told = {names(row[0])[0]: row[1] for row in cells("configuration", below="Options of a sync")}
+    defaults = {name: found.default for name, found in inspect.signature(run_full_sync).parameters.items()}
+    expected = {name: defaults[name] for name in SyncOptions.__annotations__}
+    namespace = {"Retry": Retry}
+    assert {name: eval(cell.strip("`"), namespace) for name, cell in told.items()} == expected
+    retry = re.search(r"`(Retry\(on=[^`]*\))`", page("configuration"))
+    assert retry is not None
+    assert eval(retry[1], namespace) == Retry()
+
+
+def test_variables_and_keys() -> None:
+    sources = Path(resumable_sync.__file__).parent.rglob("*.py")
+    used = {name for source in sources for name in re.findall(r'"(RESUMABLE_SYNC_\w+)"', source.read_text("utf-8"))}
+    assert {names(row[0])[0] for row in cells("configuration", below="Environment")} == used
+    keys = {name for row in cells("configuration", below="Sync file") for name in names(row[0])}
+    assert keys == {"job", "jobs", "source", "sink", "store", "options", "verify"}
+    (verify,) = (row for row in cells("configuration", below="Sync file") if row[0] == "`verify`")
+    assert set(names(verify[1])) == set(VERIFY)
+
+
+def test_exit_statuses() -> None:
+    told = {names(row[1])[0]: int(row[0]) for row in cells("exit-statuses")}
+    assert told == {status.name: status.value for status in ExitStatus}
