@@ -99,6 +99,14 @@ def test_variables_and_keys() -> None:
     assert set(names(verify[1])) == set(VERIFY)
 
 
+def test_figures_are_those_of_the_benchmarks() -> None:
+    explained = (PAGES.parent / "explanation/performance.md").read_text(encoding="utf-8")
+    measured = (PAGES.parent.parent / "benchmarks/README.md").read_text(encoding="utf-8").splitlines()
+    figures = [line for line in explained.splitlines() if re.match(r"\| \w", line)]
+    assert len(figures) > 10
+    assert [line for line in figures if not any(row.startswith(line) for row in measured)] == []
+
+
 def test_exit_statuses() -> None:
     told = {names(row[1])[0]: int(row[0]) for row in cells("exit-statuses")}
     assert told == {status.name: status.value for status in ExitStatus}
