@@ -32,7 +32,7 @@ from resumable_sync._events import (
     SyncStarted,
     TryFailed,
 )
-from resumable_sync._formats import CopyText, Format, FormattingConnector, FormattingSink
+from resumable_sync._formats import ArrowRows, CopyText, Format, FormattingConnector, FormattingSink
 from resumable_sync._model import (
     AttemptRecord,
     Batch,
@@ -82,6 +82,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnchoredConnector",
+    "ArrowRows",
     "AttemptRecord",
     "Batch",
     "BatchCommitted",

@@ -25,6 +25,7 @@ __all__ = [
     "database_identity",
     "driver_cursor",
     "is_mysql",
+    "libpq_arguments",
     "make_engine",
     "parse_url",
     "scrub",
@@ -135,6 +136,14 @@ def _supported(backend: str) -> None:
     if backend not in {"sqlite", *_DRIVERS}:
         msg = f"the database {backend!r} is not supported; use sqlite, postgresql, mysql or mariadb"
         raise ConfigurationError(msg)
+
+
+def libpq_arguments(engine: Engine) -> dict[str, Any]:
+    """Give what a connection of an engine on PostgreSQL, made from a URL by `make_engine`, is opened with."""
+    url = engine.url
+    arguments = {**_engine_options(url)["connect_args"], **engine.dialect.create_connect_args(url)[1]}
+    # What is of another type is for the driver itself.
+    return {name: value for name, value in arguments.items() if isinstance(value, str | int)}
 
 
 def _engine_options(url: URL) -> dict[str, Any]:

@@ -14,13 +14,26 @@ from typing_extensions import override
 from resumable_sync._model import Job
 from resumable_sync._protocols import Connector
 
-__all__ = ["COPY_TEXT", "RECORDS", "CopyText", "Format", "FormattingConnector", "FormattingSink"]
+__all__ = [
+    "COPY_TEXT",
+    "POSTGRESQL_ARROW",
+    "RECORDS",
+    "ArrowRows",
+    "CopyText",
+    "Format",
+    "FormattingConnector",
+    "FormattingSink",
+]
 
 RECORDS = "records"
 """The name of no format: Python values."""
 
 COPY_TEXT = "postgresql-copy-text"
 """PostgreSQL's COPY in its text form, in UTF-8, ISO dates and intervals of the style `postgres`: `CopyText`."""
+
+
+POSTGRESQL_ARROW = "postgresql-arrow"
+"""Arrow tables as ADBC's driver for PostgreSQL makes them: `ArrowRows`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +77,10 @@ class FormattingSink(Protocol):
     Implementations must:
 
     - take a format only if what is written is then the same as with Python values.
+
+    Attributes:
+        known_formats: Optional: names of the formats that it may take; a plan tells the best one among them. All where
+            it is missing.
     """
 
     def takes(self, format_: Format, job: Job, /) -> bool:
@@ -101,3 +118,36 @@ class CopyText(Sequence[bytes]):
     @override
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.data.splitlines(keepends=True))
+
+
+@attrs.frozen
+class ArrowRows(Sequence[Any]):
+    """Rows of PostgreSQL as ADBC's driver gives them: what Arrow has no type for is text, or an extension type of it.
+
+    Numbers of type numeric are their text, with `nan`, `inf` and `-inf`; times and dates of an infinity are any of the
+    times that Python has not.
+
+    Attributes:
+        table: A `pyarrow.Table`.
+
+    References:
+        https://arrow.apache.org/adbc/current/driver/postgresql.html, "Supported Types"
+    """
+
+    table: Any = attrs.field(repr=False)
+
+    @override
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Any]: ...
+    @override
+    def __getitem__(self, place: int | slice) -> Any:
+        return self.table.to_pylist()[place]
+
+    @override
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.table.to_pylist())

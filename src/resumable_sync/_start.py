@@ -230,7 +230,10 @@ def offered_formats(pieces: Pieces) -> Sequence[Format]:
     connector: object = pieces.connector
     # What only hands on the attributes of another object wants to see the records itself.
     own = hasattr(type(connector), "formats") and hasattr(type(pieces.sink), "takes")
-    return connector.formats() if own and isinstance(connector, FormattingConnector) else ()
+    if not own or not isinstance(connector, FormattingConnector):
+        return ()
+    known = getattr(pieces.sink, "known_formats", None)
+    return [offered for offered in connector.formats() if known is None or offered.name in known]
 
 
 def in_best_format(pieces: Pieces, job: Job) -> Pieces:

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import psycopg
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from sqlalchemy import create_engine, types
 from sqlalchemy.dialects import mysql, postgresql
+from typing_extensions import override
 
-from resumable_sync import Column, ConfigurationError, CopyText, Format, run_full_sync
+from resumable_sync import Column, ConfigurationError, CopyText, Format, Job, run_full_sync
+from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.stores.memory import MemoryJobStore
@@ -293,10 +296,36 @@ EDGES: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("settings", ["TimeZone=UTC", "TimeZone=Africa/Monrovia", "bytea_output=escape"])
-def test_the_text_of_copy_makes_the_same_files(postgres_url: str, tmp_path: Path, settings: str) -> None:
+class Only(ParquetSink):
+    """Takes one form alone."""
+
+    def __init__(self, path: Path, form: str) -> None:
+        super().__init__(path)
+        self._form = form
+
+    @override
+    def takes(self, format_: Format, job: Job, /) -> bool:
+        return format_.name == self._form and super().takes(format_, job)
+
+
+@pytest.mark.parametrize(
+    ("form", "settings"),
+    [
+        (COPY_TEXT, "TimeZone=UTC"),
+        (COPY_TEXT, "TimeZone=Africa/Monrovia"),
+        (COPY_TEXT, "bytea_output=escape"),
+        (POSTGRESQL_ARROW, "TimeZone=Africa/Monrovia"),
+    ],
+)
+def test_other_forms_of_records_make_the_same_files(
+    postgres_url: str, tmp_path: Path, form: str, settings: str
+) -> None:
     engine = create_engine(postgres_url)
-    columns = {f"c{place}": (kind, values) for place, (kind, values) in enumerate(EDGES.items())}
+    columns = {
+        f"c{place}": (kind, values)
+        for place, (kind, values) in enumerate(EDGES.items())
+        if kind != "real" or form == COPY_TEXT
+    }
     with engine.begin() as connection:
         definitions = ", ".join(f"{name} {kind}" for name, (kind, _) in columns.items())
         connection.exec_driver_sql(f"CREATE TABLE t (id integer PRIMARY KEY, {definitions})")
@@ -305,16 +334,15 @@ def test_the_text_of_copy_makes_the_same_files(postgres_url: str, tmp_path: Path
             connection.exec_driver_sql(f"INSERT INTO t VALUES ({number}, {row})".replace("%", "%%"))
     engine.dispose()
     made = []
-    for fast_path in (False, True):
-        folder = tmp_path / str(fast_path)
-        source = SQLConnector(f"{postgres_url}?options=-c%20{settings}", "t")
-        store = MemoryJobStore()
-        result = run_full_sync("copy", source, ParquetSink(folder), store=store, batch_size=3, fast_path=fast_path)
-        source.close()
-        assert result.format == ("postgresql-copy-text" if fast_path else "records")
+    source = SQLConnector(f"{postgres_url}?options=-c%20{settings}", "t")
+    for each in ("records", form):
+        folder = tmp_path / each
+        result = run_full_sync("copy", source, Only(folder, each), store=MemoryJobStore(), batch_size=3)
+        assert result.format == each
         tables = [parquet.read_table(file) for file in sorted(folder.glob("*.parquet"))]
         assert len(tables) == 3
         made.append(pa.concat_tables(tables))
+    source.close()
     records, copied = made
     assert copied.schema == records.schema
     for name in records.schema.names:
@@ -329,12 +357,30 @@ def test_a_number_that_no_column_has_room_for(postgres_url: str, tmp_path: Path,
         connection.exec_driver_sql("CREATE TABLE t (id integer PRIMARY KEY, x numeric)")
         connection.exec_driver_sql(f"INSERT INTO t VALUES (1, {value})")
     engine.dispose()
-    for fast_path in (False, True):
-        source = SQLConnector(postgres_url, "t")
+    source = SQLConnector(postgres_url, "t")
+    for form in ("records", COPY_TEXT, POSTGRESQL_ARROW):
         with pytest.raises(ValueError, match=r"column 'x' .* name a type in types=") as caught:
-            run_full_sync("copy", source, ParquetSink(tmp_path / "t"), store=MemoryJobStore(), fast_path=fast_path)
-        source.close()
+            run_full_sync("copy", source, Only(tmp_path / "t", form), store=MemoryJobStore())
         assert "12345" not in str(caught.value)
+    source.close()
+
+
+@pytest.mark.parametrize(
+    "moment", ["timestamp 'infinity'", "timestamptz '-infinity'", "date 'infinity'", "date '10000-1-1'"]
+)
+def test_times_that_python_has_not(postgres_url: str, tmp_path: Path, moment: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE t AS SELECT 1 AS id, {moment} AS x")
+        connection.exec_driver_sql("ALTER TABLE t ADD PRIMARY KEY (id)")
+    engine.dispose()
+    source = SQLConnector(postgres_url, "t")
+    with pytest.raises(psycopg.DataError):
+        run_full_sync("copy", source, Only(tmp_path / "t", "records"), store=MemoryJobStore())
+    for form in (COPY_TEXT, POSTGRESQL_ARROW):
+        with pytest.raises(ValueError, match="column 'x' holds"):
+            run_full_sync("copy", source, Only(tmp_path / "t", form), store=MemoryJobStore())
+    source.close()
 
 
 def test_text_of_copy_that_does_not_fit(tmp_path: Path) -> None:

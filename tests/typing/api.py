@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from resumable_sync import (
     AnchoredConnector,
+    ArrowRows,
     AttemptRecord,
     Batch,
     BatchCommitted,
@@ -265,6 +266,7 @@ def abilities(connector: SQLConnector, file: CSVConnector, pinnable: PinnableCon
         assert_type(column.name, str)
         assert_type(column.nullable, bool)
     assert_type(CopyText(b"1\ta\n", 1)[0], bytes)
+    assert_type(len(ArrowRows(None)), int)
 
 
 class OrderSink(Sink[Order]):

@@ -22,6 +22,11 @@ class SourceEngine:
             set_utc(self.engine)
             self._finalizer = weakref.finalize(self, self.engine.dispose)
 
+    @property
+    def own(self) -> bool:
+        """Whether the engine is our own, and nobody has changed how it connects."""
+        return self._url is not None
+
     def close(self) -> None:
         """Close the connections, if the engine is our own; it opens new ones when it is used again."""
         if self._url is not None:

@@ -1,5 +1,6 @@
 """Connectors that read a table or a query of SQLite, PostgreSQL, MySQL or MariaDB."""
 
+import contextlib
 import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
 from typing_extensions import override
 
-from resumable_sync._database import URLOrParts, database_identity, parse_url, shown_url
+from resumable_sync._database import URLOrParts, database_identity, libpq_arguments, parse_url, shown_url
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._formats import Format, FormattingConnector
+from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, Format, FormattingConnector
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import (
     AnchoredConnector,
@@ -21,6 +22,7 @@ from resumable_sync._protocols import (
 )
 from resumable_sync._ranges import KeyRanges, RangeConnector
 from resumable_sync._split import ConnectorPart, SplittableConnector
+from resumable_sync.connectors._arrow_pages import ArrowPages, arrow_format
 from resumable_sync.connectors._columns import column_types
 from resumable_sync.connectors._copy_text import CopyTextPages, copy_text_format
 from resumable_sync.connectors._identity import listed_columns, params_digest, query_identity
@@ -84,6 +86,9 @@ class SQLConnector(
     without becoming Python values:
 
         COPY (SELECT id, customer, total FROM orders WHERE id > 4711 AND ... LIMIT 1000) TO STDOUT
+
+    or, into a sink such as `ParquetSink` where ADBC is installed (extra `arrow`), as the Arrow tables that its driver
+    makes of COPY's binary form, on a second connection.
 
     Types that cannot be a key are refused: on MySQL and MariaDB FLOAT, ENUM, SET, TIME, YEAR, BIT, JSON and geometry,
     on PostgreSQL those without an exact text and order (json, interval, arrays, ranges, ...) and times that Python has
@@ -152,7 +157,7 @@ class SQLConnector(
         self._params = None if params is None else dict(params)
         self.if_moved = if_moved
         self._pinned: tuple[str, ...] | None = None
-        self._copies = False
+        self._form: str | None = None
         self._span: Span | None = None
         self._reset()
 
@@ -189,25 +194,32 @@ class SQLConnector(
     @override
     def read(self, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Row]]:
         reader = self._opened()
-        if self._copies and isinstance(reader, KeysetReader):
+        if self._form == POSTGRESQL_ARROW and isinstance(reader, KeysetReader):
+            return self._arrow_pages(reader, cursor, batch_size)
+        if self._form == COPY_TEXT and isinstance(reader, KeysetReader):
             return reader.read(cursor, batch_size, CopyTextPages(reader.plan).fetch)
         return reader.read(cursor, batch_size)
 
+    def _arrow_pages(self, reader: KeysetReader, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Any]]:
+        with contextlib.closing(ArrowPages(reader.plan, libpq_arguments(self._database.engine))) as pages:
+            yield from reader.read(cursor, batch_size, pages.fetch)
+
     @override
     def formats(self) -> Sequence[Format]:
-        """Give the formats: COPY's text, from PostgreSQL by `paging="keyset"`."""
+        """Give the formats, from PostgreSQL by `paging="keyset"`: Arrow, where ADBC is installed, and COPY's text."""
         reader = self._opened()
         # A subclass that changes the rows wants to see them.
         if type(self).read is not SQLConnector.read or not isinstance(reader, KeysetReader) or reader.streaming:
             return ()
         with connect(self._database.engine) as connection:
             copied = copy_text_format(connection, reader.plan)
-        return () if copied is None else (copied,)
+        arrow = arrow_format(copied, reader.plan) if self._database.own else None
+        return [each for each in (arrow, copied) if each is not None]
 
     @override
-    def in_format(self, _format: Format, /) -> "SQLConnector":
+    def in_format(self, format_: Format, /) -> "SQLConnector":
         copying = copy.copy(self)
-        copying._copies = True  # noqa: SLF001 - our own
+        copying._form = format_.name  # noqa: SLF001 - our own
         copying._reader = self._opened()  # noqa: SLF001 - whose bound `count` goes by
         return copying
 

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._formats import CopyText, Format
+from resumable_sync._formats import ArrowRows, CopyText, Format
 from resumable_sync._model import Batch
 from resumable_sync._protocols import Column
+from resumable_sync.sinks._adbc_arrow import AdbcReader
 from resumable_sync.sinks._arrow_schema import base_of, inferred, pyarrow, type_of
 from resumable_sync.sinks._copy_arrow import CopyReader, reads
 from resumable_sync.sinks._kinds import decodes_json
@@ -65,6 +66,8 @@ class Tables:
         """
         if isinstance(batch.records, CopyText):
             return self._from_copy_text(batch.records, batch.columns or (), schema or self.known_schema())
+        if isinstance(batch.records, ArrowRows):
+            return self._from_rows(batch.records, schema or self.known_schema())
         if hasattr(batch.records, "to_pylist"):
             return self._from_arrow(batch.records, schema)
         names, columns = _by_column(batch, list(self._columns) or None, None if schema is None else schema.names)
@@ -82,6 +85,10 @@ class Tables:
 
     def _from_copy_text(self, records: CopyText, names: Sequence[str], schema: Any) -> Any:
         arrays = CopyReader(names, schema, self._array, self._documents).arrays(records)
+        return pyarrow().table([arrays[name] for name in schema.names], schema=schema)
+
+    def _from_rows(self, records: ArrowRows, schema: Any) -> Any:
+        arrays = AdbcReader(schema, self._array, self._documents).arrays(records)
         return pyarrow().table([arrays[name] for name in schema.names], schema=schema)
 
     def _from_columns(self, names: Sequence[str], columns: Sequence[Sequence[Any]], schema: Any) -> Any:

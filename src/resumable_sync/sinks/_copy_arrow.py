@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from resumable_sync._formats import COPY_TEXT, CopyText, Format
+from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, CopyText, Format
 from resumable_sync.sinks._arrow_schema import MOST_DIGITS, pyarrow
 
-__all__ = ["CopyReader", "reads"]
+__all__ = ["Convert", "CopyReader", "decimals_of", "reads"]
 
 _INTEGERS = frozenset({"int16", "int32", "int64"})
 _NUMBERS = frozenset({"decimal128", "decimal256"})
@@ -42,7 +42,10 @@ def reads(format_: Format, schema: Any, documents: Collection[str]) -> bool:
         schema: That of the files.
         documents: Names of the columns of JSON.
     """
-    if format_.name != COPY_TEXT or set(format_.columns) != set(schema.names):
+    if format_.name not in (COPY_TEXT, POSTGRESQL_ARROW) or set(format_.columns) != set(schema.names):
+        return False
+    # Of 32 bits, 0.1 is a text of PostgreSQL's and Python's, and no longer 0.1 in the 64 bits that Arrow makes of them.
+    if format_.name == POSTGRESQL_ARROW and "real" in format_.types:
         return False
     kinds = {name: str(schema.field(name).type).partition("(")[0] for name in format_.columns}
     return all(
@@ -103,10 +106,8 @@ class CopyReader:
             return column
         if pa.types.is_string(kind) and field.name not in self._documents:
             return column if plain or not _has_backslash(column) else _unescaped(column)
-        if pa.types.is_decimal128(kind) and _has_room(column, kind):
-            # What is no number, or has too many decimals, is told below, without the value.
-            with contextlib.suppress(pa.ArrowException):
-                return column.cast(kind)
+        if pa.types.is_decimal(kind) and (numbers := decimals_of(column, kind)) is not None:
+            return numbers
         try:
             values = [_value(kind, text) for text in _unescaped(column).to_pylist()]
         except ValueError:
@@ -147,13 +148,17 @@ def _fits(column: Any, kind: Any) -> bool:
     return all(end is None or -bound < end < bound for end in ends.values())
 
 
-def _has_room(column: Any, kind: Any) -> bool:
-    """Whether no value has more digits before the point than the type; Arrow loses the first ones of too many."""
+def decimals_of(column: Any, kind: Any) -> Any:
+    """Give the decimals that texts stand for; None if Arrow cannot, or would lose the first digits of too many."""
     import pyarrow.compute as pc  # noqa: PLC0415 - an optional package
 
     point = pc.find_substring(column, ".")
     whole = pc.max(pc.if_else(pc.less(point, 0), pc.binary_length(column), point)).as_py()
-    return whole is None or whole <= kind.precision - kind.scale
+    if pyarrow().types.is_decimal128(kind) and (whole is None or whole <= kind.precision - kind.scale):
+        # What is no number, or has too many decimals, is told elsewhere, without the value.
+        with contextlib.suppress(pyarrow().ArrowException):
+            return column.cast(kind)
+    return None
 
 
 def _has_backslash(column: Any) -> bool:

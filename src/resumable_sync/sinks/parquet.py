@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
-from resumable_sync._formats import Format, FormattingSink
+from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync.sinks._arrow_schema import named_types, pyarrow
@@ -58,8 +58,8 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
     a connector tells no columns, the values of the first batch decide for the whole run, and None for text. What a
     source keeps otherwise is made into that: the texts of SQLite's dates, its numbers in a NUMERIC column.
 
-    From PostgreSQL batches come as the text that COPY writes, where that means the same in every column, and become
-    columns without becoming Python values (`fast_path=False` switches it off).
+    From PostgreSQL batches come as Arrow tables where ADBC is installed (extra `arrow`), else as the text that COPY
+    writes, where that means the same in every column; no Python values are made (`fast_path=False` switches it off).
 
     Args:
         path: The folder, or any URL that fsspec has a filesystem for (extra `files`).
@@ -81,6 +81,7 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
     transactional = False
     idempotent = False
     preferred_batch_size = 10_000
+    known_formats = (POSTGRESQL_ARROW, COPY_TEXT)
 
     def __init__(
         self,

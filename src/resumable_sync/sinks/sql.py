@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from resumable_sync._database import URLOrParts, is_mysql, parse_url, scrub, shown_url
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._formats import Format, FormattingSink
+from resumable_sync._formats import COPY_TEXT, Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync._split import PartitionableSink
@@ -141,6 +141,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, Parti
     preferred_batch_size = 5_000
     """How many records make a batch unless the caller says: enough for what every batch costs to count for little."""
 
+    known_formats = (COPY_TEXT,)
     publishes_incomplete = False
     """Whether a run with dead letters is completed too: `publish_incomplete`."""
 
@@ -445,6 +446,5 @@ def _scrubbed(work: Callable[[], T]) -> T:
     try:
         return work()
     except Exception as error:
-        # Drivers put statement, parameters and rows into their texts.
-        scrub(error)
+        scrub(error)  # drivers put statement, parameters and rows into their texts
         raise
