@@ -246,6 +246,7 @@ def built_in_connectors(engine: sa.Engine, table: sa.Table) -> None:
 def abilities(connector: SQLConnector, file: CSVConnector, pinnable: PinnableConnector[Order]) -> None:
     assert_type(pinnable.pin(["id"]), Connector[Order])
     assert_type(connector.split(4), Sequence[SQLConnector])
+    assert_type(file.split(4), Sequence[CSVConnector])
     assert_type(connector.pin(["id"]), SQLConnector)
     anchored: AnchoredConnector = connector
     assert_type(anchored.moved([1]), str | None)
