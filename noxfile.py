@@ -4,6 +4,7 @@ Without a name: lint, typing, and the tests on every supported Python that is in
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -122,6 +123,50 @@ def bench(session: nox.Session) -> None:
             missed.append(name)
     if missed:
         session.error(f"missed a bound: {', '.join(missed)}")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build wheel and sdist into dist/, check them, and use the wheel alone on every supported Python."""
+    session.install(*nox.project.dependency_groups(PROJECT, "release"))
+    shutil.rmtree("dist", ignore_errors=True)
+    # The wheel is built from the sdist, so what a wheel needs is in both.
+    session.run("python", "-m", "build")
+    built = sorted(map(str, Path("dist").iterdir()))
+    session.run("twine", "check", "--strict", *built)
+    for python in PYTHONS:
+        session.notify(f"installed-{python}", [path for path in built if path.endswith(".whl")])
+
+
+USE = """
+from importlib.metadata import version
+from sqlalchemy import Integer
+from resumable_sync import Column, OffsetConnector, __version__, run_full_sync
+from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.sql import SQLJobStore
+
+class Numbers(OffsetConnector):
+    def fetch(self, offset, limit):
+        return [{"id": number} for number in range(offset, min(offset + limit, 2_500))]
+
+    def columns(self):
+        return [Column(name="id", type=Integer(), primary_key=True)]
+
+assert __version__ == version("resumable_sync")
+with SQLJobStore("sqlite:///numbers.db") as store:
+    assert run_full_sync("numbers", Numbers(), SQLSink("numbers", mode="append"), store=store).status == "completed"
+    assert SQLConnector("sqlite:///numbers.db", "numbers").count() == 2_500
+"""
+
+
+@nox.session(python=PYTHONS, default=False)
+def installed(session: nox.Session) -> None:
+    """Install a wheel with its dependencies and nothing else, and sync with it: `nox -s installed -- dist/*.whl`."""
+    session.install(*session.posargs)
+    with session.chdir(session.create_tmp()):
+        Path("numbers.db").unlink(missing_ok=True)
+        session.run("python", "-c", USE)
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -48,6 +49,25 @@ def test_the_type_of_every_public_name_is_checked() -> None:
     tree = ast.parse((PROJECT.parent / "tests/typing/api.py").read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "resumable_sync"]
     assert sorted(alias.name for node in imports for alias in node.names) == sorted(resumable_sync.__all__)
+
+
+@pytest.mark.once
+def test_the_workflow_tests_every_python_on_every_server() -> None:
+    folder = PROJECT.parent
+    workflow = (folder / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    pythons = {name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)}
+    assert pythons <= set(re.findall(r'- python: "([\d.]+)"', workflow))
+    assert pythons == set(re.findall(r"^ +(3\.\d+)$", workflow, re.MULTILINE))
+    variables = re.findall(r'"(RESUMABLE_SYNC_TEST_\w+)", "', (folder / "tests/servers.py").read_text(encoding="utf-8"))
+    assert len(variables) == 3
+    assert [name for name in variables if f"{name}: " not in workflow] == []
+    sessions = set(
+        re.findall(r"^def (\w+)\(session", (folder / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    listed = re.search(r"session: \[(.*)\]", workflow)
+    assert listed is not None
+    assert {*re.findall(r"nox -s (\w+)", workflow), *listed[1].split(", ")} <= sessions
 
 
 def distribution() -> metadata.Distribution:
