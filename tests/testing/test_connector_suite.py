@@ -30,7 +30,7 @@ FOUND_BY = {
     "parts overlap": ("parts_are_the_whole", {"parts": 3}),
     "another part for a place": ("parts_are_the_whole", {"parts": 3}),
     "takes any place": ("a_part_needs_a_place", {}),
-    "parts of any size": ("parts_are_about_equal", {}),
+    "parts of any size": ("parts_are_the_whole", {"parts": 7}),
     "parts lose what changes": ("parts_stay_the_whole", {}),
 }
 
