@@ -290,6 +290,15 @@ def test_a_source_without_records_gives_a_file_with_its_columns(tmp_path: Path) 
     assert (parquet.read_schema(file).names, parquet.read_metadata(file).num_rows) == (["id"], 0)
 
 
+@pytest.mark.parametrize("compression", ["snappy", "zstd", "gzip", "lz4", "none"])
+def test_compressions(tmp_path: Path, compression: str) -> None:
+    run(ParquetSink(tmp_path, compression=compression), numbers(*range(100)))
+    (file,) = files(tmp_path)
+    kind = parquet.read_metadata(file).row_group(0).column(0).compression
+    assert kind.lower().replace("uncompressed", "none").startswith(compression)
+    assert content(tmp_path) == [*range(100)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

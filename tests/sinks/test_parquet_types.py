@@ -186,6 +186,10 @@ def test_a_later_value_that_does_not_fit(tmp_path: Path, first: Any, second: Any
         (["a"], [(1, 2)], "a record has not 1 values"),
         (None, [(1, 2)], "takes dicts, tuples with column names"),
         (None, ["secret"], "takes dicts, tuples with column names"),
+        (None, [{}, {}], "the records have no columns"),
+        ([], [(), ()], "the records have no columns"),
+        (None, pa.table({"a": [1]}).select([]), "the records have no columns"),
+        (None, [{7: 1}], "a column whose name is a int; name columns by texts"),
     ],
 )
 def test_records_that_make_no_columns(tmp_path: Path, names: Any, rows: Any, message: str) -> None:

@@ -5,7 +5,7 @@ What does not fit the type of its column raises `ValueError` with the column's n
 
 import datetime as dt
 import ipaddress
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -204,12 +204,16 @@ def _by_column(
     return given, list(zip(*records, strict=True))
 
 
-def _check_names(names: Iterable[Any], known: Collection[str]) -> None:
+def _check_names(names: Collection[Any], known: Collection[str]) -> None:
     """See to it that all columns have a place.
 
     Raises:
         ValueError: If not.
     """
+    nameless = next((name for name in names if not isinstance(name, str)), None)
+    if nameless is not None:
+        msg = f"a record has a column whose name is a {type(nameless).__name__}; name columns by texts"
+        raise ValueError(msg)
     other = set(names) - set(known)
     if other:
         name = min(map(str, other))

@@ -146,6 +146,9 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
         if not self._dataset.follows(state, batch):
             return
         table = self._tables.table(batch, _schema_of(state))
+        if table.num_rows != len(batch):
+            msg = f"job {batch.job_id!r}: the records have no columns, and a Parquet file holds nothing else; give some"
+            raise ConfigurationError(msg)
         data = self._file(table, state, batch.run, {"batch": str(state.batches), "key": batch.key})
         self._state = self._dataset.add(state, batch, data, state.schema or _text_of(table.schema))
 
