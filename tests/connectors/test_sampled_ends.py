@@ -13,8 +13,8 @@ from resumable_sync.connectors.sql import SQLConnector
 
 pytestmark = [pytest.mark.server, pytest.mark.adapter]
 
-ROWS = 60_000
-PARTS = 12
+ROWS = 40_000
+PARTS = 8
 CROWDED = "CASE WHEN mod(n, 10) = 0 THEN n * 100 ELSE 900000 + n END"
 """Nine in ten keys are in the hundredth part of the range."""
 
@@ -22,7 +22,7 @@ CROWDED = "CASE WHEN mod(n, 10) = 0 THEN n * 100 ELSE 900000 + n END"
 @pytest.fixture
 def engine(new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setattr(_sampled_ends, "_LEAST_FRACTION", 4)  # a million rows are too many here
-    monkeypatch.setattr(_sampled_ends, "_PAGES_PER_PART", 16)
+    monkeypatch.setattr(_sampled_ends, "_PAGES_PER_PART", 8)
     made = create_engine(new_database("postgresql"), poolclass=NullPool)
     yield made
     made.dispose()
@@ -83,7 +83,7 @@ def test_parts_of_a_sampled_table_are_even(engine: Engine, columns: str, order: 
 
 def test_a_partitioned_table_is_sampled_in_each_partition(engine: Engine) -> None:
     execute(engine, "CREATE TABLE items (id bigint PRIMARY KEY, name text) PARTITION BY RANGE (id)")
-    for after, upto in ((0, 1_000), (1_000, 45_000), (45_000, 100_000)):
+    for after, upto in ((0, 1_000), (1_000, 25_000), (25_000, 100_000)):
         execute(engine, f"CREATE TABLE items_{upto} PARTITION OF items FOR VALUES FROM ({after}) TO ({upto})")
     execute(engine, f"INSERT INTO items SELECT n, 'name ' || n FROM generate_series(1, {ROWS}) AS rows (n)")
     sizes, walked = split(engine, "items", "id")

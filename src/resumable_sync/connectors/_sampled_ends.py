@@ -164,7 +164,8 @@ class _Sample:
         rows = int(counted.rows[0][0]) * few["stretch"] if counted is not None else 0
         if rows < wanted * _LEAST_FRACTION:
             return None
-        many = storage.addresses(parts * _PAGES_PER_PART, 1)
+        # Of rows that are so wide that few fit into a page more pages are needed.
+        many = storage.addresses(max(parts * _PAGES_PER_PART, wanted * storage.pages // rows), 1)
         many["every"] = max(1, rows // many["stretch"] // wanted)
         fetched = self._run(self._ends(), {**many, "parts": parts, "least": wanted // 2})
         if fetched is None or not fetched.rows:
