@@ -73,7 +73,14 @@ def test_events() -> None:
 
 def test_tables() -> None:
     stored = _schema.tables("resumable_sync_")
-    for table in (stored.jobs, stored.attempts, stored.dead_letters, stored.meta, _checkpoint._table(None)):
+    for table in (
+        stored.jobs,
+        stored.attempts,
+        stored.history,
+        stored.dead_letters,
+        stored.meta,
+        _checkpoint._table(None),
+    ):
         told = [name for row in cells("tables", below=f"`{table.name}`") for name in names(row[0])]
         assert sorted(told) == sorted(column.name for column in table.columns), table.name
 

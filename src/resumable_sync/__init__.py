@@ -33,6 +33,7 @@ from resumable_sync._events import (
     TryFailed,
 )
 from resumable_sync._formats import ArrowRows, CopyText, Format, FormattingConnector, FormattingSink
+from resumable_sync._history import History, HistoryStore, Sample
 from resumable_sync._model import (
     AttemptRecord,
     Batch,
@@ -109,6 +110,8 @@ __all__ = [
     "FormattingSink",
     "FullSync",
     "Guarantee",
+    "History",
+    "HistoryStore",
     "Job",
     "JobHeldError",
     "JobStatus",
@@ -134,6 +137,7 @@ __all__ = [
     "RecordRefused",
     "ResumableSyncError",
     "Retry",
+    "Sample",
     "SeekableConnector",
     "SingleWorkerJobStore",
     "Sink",

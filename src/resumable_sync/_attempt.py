@@ -18,6 +18,7 @@ from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Batch, Guarantee, Job, JobStatus, SyncResult, batch_key, utc_now
 from resumable_sync._pages import Pages
 from resumable_sync._pieces import Pieces
+from resumable_sync._recorder import Recorder, recorder_of
 from resumable_sync._report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
@@ -47,11 +48,12 @@ logger = logging.getLogger("resumable_sync")
 
 @attrs.frozen
 class _Delivered:
-    """A batch on its way into the books: the job after it, and how long it took."""
+    """A batch on its way into the books: the job after it, and how long it took, commit included."""
 
     batch: Batch[Any]
     after: Job
     seconds: float
+    commit: float
     refused: int = 0
 
 
@@ -78,11 +80,12 @@ class Attempt(Generic[RecordT]):
         self._pages: Pages[RecordT] | None = None
         self._sizer: BatchSizer | None = None
         self._asked, self._read_took, self._handed_out = 0, 0.0, 0.0  # about the batch in hand, for the sizer
+        self._recorder: Recorder | None = None
         self._begun = False
         self._in_hand: Batch[RecordT] | None = None
         self._unconfirmed: list[_Delivered] = []
         self._records = self._batches = self._enlisted = 0
-        self._read_seconds = 0.0
+        self._read_seconds = self._given = 0.0
         self._result: SyncResult | None = None
 
     @property
@@ -117,6 +120,7 @@ class Attempt(Generic[RecordT]):
             self._delivery = Delivery(pieces, pieces.sink, checkpoints)
             self._pieces = pieces = in_best_format(pieces, checkpoints.job)
         self._pages = self._open_pages(pieces)
+        self._recorder = recorder_of(pieces, self._keeper, self.job.run, time.monotonic)
         if pieces.observers:
             plan = plan_of(self._stored, self._decision, pieces.guarantee, pieces.format)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))
@@ -181,6 +185,7 @@ class Attempt(Generic[RecordT]):
         )
         if self._sizer is not None:
             self._asked, self._read_took, self._handed_out = placed.asked, placed.seconds, self._worked()
+        self._given = time.monotonic()
         return self._in_hand
 
     def deliver(self, batch: Batch[RecordT]) -> None:
@@ -190,7 +195,8 @@ class Attempt(Generic[RecordT]):
         self._keeper.assure(self._pieces.patient)
         refused = self._delivery.deliver(batch, self._after)
         self._written(batch)
-        self._committed(_Delivered(batch, self._checkpoints.job, time.monotonic() - writing, len(refused)))
+        took = time.monotonic() - writing
+        self._committed(_Delivered(batch, self._checkpoints.job, took, self._checkpoints.seconds, len(refused)))
         for letter in refused:
             event = RecordRefused(job_id=batch.job_id, sequence=batch.sequence, error=letter.error)
             self._pieces.observers.tell(event)
@@ -205,7 +211,6 @@ class Attempt(Generic[RecordT]):
         if batch is not self._in_hand:
             self._accepted_before(batch, connection)
             return
-        writing = time.monotonic()
         after = self._after(batch, 0)
         if connection is None:
             self._keeper.assure(self._pieces.patient)
@@ -215,7 +220,7 @@ class Attempt(Generic[RecordT]):
             # that the caller's own transaction holds.
             self._checkpoints.enlist(after, connection)
         self._written(batch)
-        delivered = _Delivered(batch, after, time.monotonic() - writing)
+        delivered = _Delivered(batch, after, time.monotonic() - self._given, self._checkpoints.seconds)
         if connection is None:
             self._committed(delivered)
         else:
@@ -340,6 +345,9 @@ class Attempt(Generic[RecordT]):
         limit = self._pieces.options.max_records
         if limit is not None and self._records >= limit:
             self._pieces.stop.request(f"max_records={limit} reached")
+        if self._recorder is not None:
+            write = delivered.seconds - delivered.commit
+            self._recorder.committed(delivered.after, records, self._read_seconds, write, delivered.commit)
         if self._pieces.observers:
             event = BatchCommitted(
                 job=delivered.after,
@@ -347,6 +355,7 @@ class Attempt(Generic[RecordT]):
                 records=records,
                 read_seconds=self._read_seconds,
                 write_seconds=delivered.seconds,
+                commit_seconds=delivered.commit,
             )
             self._pieces.observers.tell(event)
 
@@ -406,6 +415,7 @@ class Attempt(Generic[RecordT]):
             status = JobStatus.FAILED if failed else JobStatus.INTERRUPTED
             self._checkpoints.save(self._ended(status, describe_error(failure) if failed else None))
         except Exception as error:  # noqa: BLE001 - the caller must see the first error; the next start finds out
+            self._recorder = None  # a store that cannot be written is not waited for once more
             logger.warning("job %r: how it ended could not be saved: %s", self.job.id, describe_error(error))
             lost = isinstance(error, LeaseLostError) and failed
             if lost or (isinstance(failure, StopRequested) and not self._pieces.stop.interrupt):
@@ -417,9 +427,6 @@ class Attempt(Generic[RecordT]):
     def _shut_down(self, failure: BaseException | None) -> None:
         pieces, job = self._pieces, self.job
         self._keeper.close()
-        if not isinstance(failure, LeaseLostError) and not self._checkpoints.entangled:
-            give_back(pieces.store, self._keeper.last, pieces.patient)
-        pieces.signals.__exit__(None, None, None)
         reason = None
         if job.status is JobStatus.INTERRUPTED:
             reason = pieces.stop.reason or "the loop was left before the source was exhausted"
@@ -427,6 +434,11 @@ class Attempt(Generic[RecordT]):
         if pieces.sink is None and self._enlisted and self._enlisted == self._batches:
             result = attrs.evolve(result, guarantee=Guarantee.EXACTLY_ONCE)
         self._result = result
+        if not isinstance(failure, LeaseLostError) and not self._checkpoints.entangled:
+            if self._recorder is not None and self._begun:
+                self._recorder.close(result)
+            give_back(pieces.store, self._keeper.last, pieces.patient)
+        pieces.signals.__exit__(None, None, None)
         if not self._begun:
             return
         log_end(result)

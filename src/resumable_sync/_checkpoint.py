@@ -1,6 +1,7 @@
 """Moving the checkpoint: the one place where an attempt writes to the store."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,14 @@ class Checkpoints:
 
     Attributes:
         job: The job as the store has it, unless it is in doubt.
+        seconds: How long the store took for the last checkpoint.
     """
 
     def __init__(
         self, store: JobStore, keeper: LeaseKeeper, job: Job, *, retrier: Retrier, patient: Retrier, stop: Stop
     ) -> None:
         self.job = job
+        self.seconds = 0.0
         self._store = store
         # Asked once, since it takes as long as the engine's whole work for a batch.
         self._transactional = store if isinstance(store, TransactionalJobStore) else None
@@ -59,7 +62,9 @@ class Checkpoints:
             if not self.confirm():
                 raise ConfigurationError(self._still_open())
             self.job = job
+            begun = time.monotonic()
             self._keeper.took(self._patient.call("save", self._store.save, job, self._keeper.lease))
+            self.seconds = time.monotonic() - begun
 
     def transact(self, call: str, work: Work) -> None:
         """Do work and save the job it gives, in one transaction; both again after a transient error."""
@@ -77,8 +82,10 @@ class Checkpoints:
             msg = f"job {job.id!r}: commit(batch, connection) needs a transactional store, such as SQLJobStore"
             raise ConfigurationError(msg)
         with self._stop.shield():
+            begun = time.monotonic()
             self._keeper.took(self._transactional.enlist(connection).save(job, self._keeper.lease))
             self._doubtful, self._transaction = job, connection.get_transaction()
+            self.seconds = time.monotonic() - begun
 
     def enlisted_in(self, connection: "Connection") -> bool:
         """Whether the connection is in the transaction that has written the job, and it is still open."""
@@ -164,6 +171,7 @@ class Checkpoints:
             with block as transaction:
                 with self._stop.lifted():
                     job = work(transaction)
+                begun = time.monotonic()
                 lease = transaction.save(job, self._keeper.lease)
                 self._doubtful = job
         except BaseException as error:
@@ -172,6 +180,7 @@ class Checkpoints:
                 with contextlib.suppress(Exception):
                     block.__exit__(type(error), error, error.__traceback__)
             raise
+        self.seconds = time.monotonic() - begun
         return job, lease
 
 

@@ -31,7 +31,8 @@ class BatchCommitted:
         sequence: Place of the batch in its run, from 0.
         records: How many records it had.
         read_seconds: How long the engine waited for the page.
-        write_seconds: How long sink and store took, commit included.
+        write_seconds: How long sink and store took, commit included; in a loop of the caller's, caller and store.
+        commit_seconds: How long the store took of that, to save the checkpoint and commit.
     """
 
     job: Job
@@ -39,6 +40,7 @@ class BatchCommitted:
     records: int
     read_seconds: float
     write_seconds: float
+    commit_seconds: float = 0.0
 
 
 @attrs.frozen(kw_only=True)

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from random import Random
 
 from resumable_sync._errors import JobHeldError, LeaseLostError, describe_error
@@ -74,6 +75,11 @@ class LeaseKeeper:
     def last(self) -> Lease:
         """The lease as last seen, lost or not."""
         return self._lease
+
+    def store_time(self) -> datetime:
+        """Give the time by the store's clock, as far as its last answer tells."""
+        with self._lock:
+            return self._lease.expires_at + timedelta(seconds=time.monotonic() - self._renewed_at - self._ttl)
 
     def start(self) -> None:
         """Begin to renew."""

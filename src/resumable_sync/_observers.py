@@ -14,17 +14,24 @@ logger = logging.getLogger("resumable_sync")
 
 
 class Observers:
-    """The observers of one call; one that raises is logged and left out from then on."""
+    """The observers of one call; one that raises is logged and left out from then on.
+
+    Attributes:
+        failed_tries: How many failed tries there were.
+    """
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._observers = list(observers)
         self._lock = threading.RLock()
+        self.failed_tries = 0
 
     def __bool__(self) -> bool:
         return bool(self._observers)
 
     def try_failed(self, job_id: str, call: str, tries: int, wait: float | None, error: Exception) -> None:
         """Log a failed try and tell of it."""
+        with self._lock:
+            self.failed_tries += 1
         text = describe_error(error)
         then = "giving up" if wait is None else f"trying again in {wait:.1f} s"
         logger.warning("job %r: %s failed (try %d), %s: %s", job_id, call, tries, then, text)

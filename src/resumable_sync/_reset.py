@@ -6,6 +6,7 @@ from functools import partial
 from resumable_sync._acquire import give_back, take
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._default_store import default_store
+from resumable_sync._history import HistoryStore
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Job
 from resumable_sync._observers import Observers
@@ -24,9 +25,9 @@ logger = logging.getLogger("resumable_sync")
 def reset_job(job_id: str, *, store: JobStore | None = None) -> Job:
     """Have a job start over: its next call begins a new run at the beginning, whatever stood in the way.
 
-    Cursor, counters, error, fingerprint and dead letters are forgotten, all together or not at all; the number of the
-    run and the lineage are kept. What was delivered stays where it is. Unlike `store.delete`, it never takes a job away
-    from an attempt that is at work.
+    Cursor, counters, error, fingerprint and dead letters are forgotten, all together or not at all, and before them the
+    history of the run; its number and the lineage are kept. What was delivered stays where it is. Unlike
+    `store.delete`, it never takes a job away from an attempt that is at work.
 
     Args:
         job_id: The job.
@@ -58,6 +59,8 @@ def _reset(job_id: str, store: JobStore) -> Job:
         keeper = LeaseKeeper(store, lease, LEASE_TTL, stop)
         checkpoints = Checkpoints(store, keeper, job, retrier=retrier, patient=patient, stop=stop)
         try:
+            if isinstance(store, HistoryStore):
+                patient.call("history", store.keep_history, None, keeper.lease)
             _forget(store, checkpoints)
         finally:
             give_back(store, keeper.last, patient)

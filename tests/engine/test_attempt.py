@@ -30,6 +30,7 @@ from resumable_sync import (
     Throttle,
     TryFailed,
     _attempt,
+    _checkpoint,
     _report,
 )
 from resumable_sync._attempt import Attempt
@@ -123,6 +124,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(_attempt, "time", made)
     monkeypatch.setattr(_report, "time", made)
+    monkeypatch.setattr(_checkpoint, "time", made)
     return made
 
 

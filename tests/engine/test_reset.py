@@ -237,6 +237,7 @@ def test_sinks_that_keep_something_take_it_for_a_new_run(engine: Engine, sqlite_
     gone_before = [] if mode == "replace" else list(range(20))
     assert delivered(engine) == sorted([*gone_before, *range(30)])
     known = {
-        f"resumable_sync_{name}" for name in ("jobs", "dead_letters", "attempts", "meta", "staging", "checkpoints")
+        f"resumable_sync_{name}"
+        for name in ("jobs", "dead_letters", "attempts", "history", "meta", "staging", "checkpoints")
     }
     assert set(inspect(engine).get_table_names()) - before <= known

@@ -7,6 +7,8 @@ import attrs
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from doubles import Numbers
+from resumable_sync import run_full_sync
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
 from resumable_sync._model import DeadLetter, Job, JobStatus
 from resumable_sync.stores.sql import SQLJobStore
@@ -285,3 +287,32 @@ def test_lineage_that_is_no_text_stops_nothing(sqlite_url: str, field: str) -> N
         store.delete("job")
         assert store.attempts("job") == []
     engine.dispose()
+
+
+DAMAGED_HISTORIES = [
+    "[",
+    "[1,[]]",
+    '[1,[1,"often","records","",[]]]',
+    '[1,[1,"at_least_once","records","1,2",[]]]',
+    '[1,[1,"at_least_once","records","1,2,3,4,5,6,7,8,9,x",[]]]',
+    '[1,[1,"at_least_once","records","1,2,3,4,5,6,7,8,9,-1",[]]]',
+    '[1,[1,"at_least_once","records",7,[]]]',
+    '[1,[1,"at_least_once","records","",[1]]]',
+    '[1,[1,"at_least_once","records","1,9223372036854775807,1,1,1,1,1,1,1,1",[]]]',
+]
+
+
+@pytest.mark.parametrize("text_of", DAMAGED_HISTORIES)
+def test_damaged_history_is_named_and_stops_nothing(store: SQLJobStore, engine: Engine, text_of: str) -> None:
+    numbers = Numbers(20)
+    run_full_sync("job", numbers, lambda _: None, store=store, max_records=10, batch_size=10)
+    assert store.history("job") is not None
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE resumable_sync_history SET samples = :value"), {"value": text_of})
+    with pytest.raises(StateCorruptError) as caught:
+        store.history("job")
+    assert (caught.value.job_id, caught.value.field) == ("job", "samples")
+    assert run_full_sync("job", numbers, lambda _: None, store=store, batch_size=10).status == "completed"
+    history = store.history("job")
+    assert history is not None
+    assert [(sample.attempt, sample.records) for sample in history.samples] == [(2, 10)]

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from resumable_sync._database import make_engine
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, StateCorruptError, StoreError
 from resumable_sync._model import DeadLetter, Job, JobStatus, Lease
-from resumable_sync.stores import _schema
+from resumable_sync.stores import _schema, _upkeep
 from resumable_sync.stores import sql as module
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT
@@ -697,7 +697,7 @@ def refuse(*_: object) -> None:
     ],
 )
 def test_whether_a_role_may_not(origin: Any, answer: bool) -> None:
-    assert module._may_not_create(DBAPIError("CREATE", {}, origin)) is answer
+    assert _upkeep._may_not_create(DBAPIError("CREATE", {}, origin)) is answer
 
 
 def test_another_error_while_they_are_made_is_told_as_it_is(

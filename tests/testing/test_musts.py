@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from resumable_sync import _formats, _protocols, _ranges, _split
+from resumable_sync import _formats, _history, _protocols, _ranges, _split
 from resumable_sync.testing import ConnectorSuite, JobStoreSuite, SinkSuite
 
 pytestmark = pytest.mark.once
@@ -39,7 +39,7 @@ def protocols(*modules: ModuleType) -> dict[str, Any]:
     }
 
 
-PROTOCOLS = protocols(_protocols, _split, _ranges, _formats)
+PROTOCOLS = protocols(_protocols, _split, _ranges, _formats, _history)
 
 
 def musts(documentation: str) -> list[str]:

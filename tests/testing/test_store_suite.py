@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import create_engine, text
 from typing_extensions import override
 
-from resumable_sync import JobStore, Lease, ResumableSyncError, StoreTransaction
+from resumable_sync import JobStore, Lease, MemoryJobStore, ResumableSyncError, StoreTransaction
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import JobStoreSuite
 from resumable_sync.testing._store_base import wait_until
-from testing import tiny_lineage
+from testing import tiny_history, tiny_lineage
+from testing.tiny_history import TinyHistory
 from testing.tiny_lineage import TinyLineage
 from testing.tiny_store import BrokenStore, TinyStore
 
@@ -48,7 +49,7 @@ def _run(store: JobStore, test: str, pass_time: Callable[[Lease], object]) -> No
     method = getattr(suite, f"test_{name}")
     wanted = method.__code__.co_varnames[1 : 1 + method.__code__.co_argcount - 1 + method.__code__.co_kwonlyargcount]
     known, _, _ = parameter.rpartition("=")
-    fixtures = {"store": store, "lineage": store, "make_store": lambda: store, "expire": pass_time}
+    fixtures = {"store": store, "lineage": store, "histories": store, "make_store": lambda: store, "expire": pass_time}
     arguments = {one: fixtures.get(one, False if known else parameter) for one in wanted}
     method(**arguments)
 
@@ -118,7 +119,17 @@ def test_a_mistake_in_the_lineage_is_found(bug: str | None) -> None:
         _run_lineage(TinyLineage(bug), tiny_lineage.FOUND_BY[bug])
 
 
-def _run_lineage(store: TinyLineage, test: str) -> None:
+@pytest.mark.parametrize("bug", [None, *tiny_history.FOUND_BY])
+def test_a_mistake_in_the_history_is_found(bug: str | None) -> None:
+    if bug is None:
+        for test in set(tiny_history.FOUND_BY.values()):
+            _run_lineage(TinyHistory(), test)
+        return
+    with pytest.raises((AssertionError, KeyError, pytest.fail.Exception)):
+        _run_lineage(TinyHistory(bug), tiny_history.FOUND_BY[bug])
+
+
+def _run_lineage(store: MemoryJobStore, test: str) -> None:
     _run(
         store, test, lambda lease: wait_until(lambda: next(iter(store.jobs())).lease is None, f"{lease} did not expire")
     )

@@ -8,18 +8,21 @@ from uuid import UUID
 
 from resumable_sync._cursor import decode_cursor, decode_value, encode_cursor, encode_value
 from resumable_sync._errors import ConfigurationError, CursorError, StateCorruptError
-from resumable_sync._model import AttemptRecord, DeadLetter, Job, JobStatus, Lease, Outcome
+from resumable_sync._history import History, Sample
+from resumable_sync._model import AttemptRecord, DeadLetter, Guarantee, Job, JobStatus, Lease, Outcome
 from resumable_sync.stores._leases import microseconds
 
 __all__ = [
     "JOB_COLUMNS",
     "attempt_from_row",
     "check_room",
+    "history_from_text",
     "is_token",
     "job_from_row",
     "letter_from_row",
     "row_of_job",
     "row_of_letter",
+    "text_of_history",
     "time_of",
 ]
 
@@ -29,6 +32,8 @@ Row: TypeAlias = Mapping[Any, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
 _ATTEMPT_COUNTS = ("run", "attempt", "fencing_token", "from_records", "to_records")
+_SECONDS = ("seconds", "read_seconds", "write_seconds", "commit_seconds")
+_SAMPLE_COUNTS = ("records", "batches", "failed_tries", "processed_records")
 _TIMES = ("created_at", "started_at", "updated_at", "finished_at")
 # The clock would have to show the year 9999 to grant a greater one.
 _MAX_TOKEN = 253_402_300_800_000_000
@@ -192,6 +197,49 @@ def attempt_from_row(row: Row) -> AttemptRecord:
         to_cursor=_cursor(job_id, row["to_cursor"], "to_cursor"),
         **{field: _count(job_id, field, row[field]) for field in _ATTEMPT_COUNTS},
     )
+
+
+def text_of_history(history: History) -> str:
+    """Give a history as text: the codec's `[run, guarantee, format, samples, stops]`.
+
+    The samples are text themselves, `1,1795915552532000,...;...`: written every second, they must not cost what the
+    codec takes for a thousand numbers. Times are in microseconds.
+    """
+    samples = ";".join(
+        f"{one.attempt},{microseconds(one.started_at)},{round(one.seconds * 1e6)},{round(one.read_seconds * 1e6)},"
+        f"{round(one.write_seconds * 1e6)},{round(one.commit_seconds * 1e6)},"
+        f"{one.records},{one.batches},{one.failed_tries},{one.processed_records}"
+        for one in history.samples
+    )
+    stops = [[attempt, reason] for attempt, reason in history.stops.items()]
+    return encode_value([history.run, str(history.guarantee), history.format, samples, stops])
+
+
+def history_from_text(job_id: str, text: Any) -> History:
+    """Give the history of a text.
+
+    Raises:
+        StateCorruptError: If it is none that the library can have written.
+    """
+    value = decode_value(text, job_id=job_id, field="samples")
+    try:
+        run, guarantee, format_, samples, stops = value
+        return History(
+            run=_count(job_id, "samples", run),
+            guarantee=Guarantee(guarantee),
+            format=str(format_),
+            samples=tuple(_sample(job_id, sample) for sample in samples.split(";") if sample),
+            stops={_count(job_id, "samples", attempt): str(reason) for attempt, reason in stops},
+        )
+    except (AttributeError, ValueError, TypeError, OverflowError):
+        raise StateCorruptError(job_id, "samples", "does not hold a history") from None
+
+
+def _sample(job_id: str, row: str) -> Sample:
+    attempt, started_at, *numbers = (_count(job_id, "samples", int(value)) for value in row.split(","))
+    fields: dict[str, Any] = dict(zip((*_SECONDS, *_SAMPLE_COUNTS), numbers, strict=True))
+    fields |= {field: fields[field] / 1_000_000 for field in _SECONDS}
+    return Sample(attempt=attempt, started_at=time_of(started_at), **fields)
 
 
 def is_token(value: Any) -> bool:

@@ -36,6 +36,7 @@ from resumable_sync._errors import StoreError
 __all__ = [
     "ATTEMPTS_SINCE",
     "DEAD_LETTERS_SINCE",
+    "HISTORY_SINCE",
     "JOB_COLUMN_SINCE",
     "SCHEMA_VERSION",
     "Clock",
@@ -48,14 +49,17 @@ __all__ = [
     "tables",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version 1 had no dead letters, did not count stalled attempts, and forgot the tokens of deleted jobs.
 
 Version 2 had no lineage, and forgot the batch size that was learned.
+
+Version 3 had no history.
 """
 
 DEAD_LETTERS_SINCE = 2
 ATTEMPTS_SINCE = 3
+HISTORY_SINCE = 4
 JOB_COLUMN_SINCE = {"stalled_attempts": 2, "batch_size": 3, "saved_token": 3}
 """The version that a column of the jobs came with; the others were there from the beginning."""
 
@@ -147,6 +151,7 @@ class Tables:
     jobs: Table
     dead_letters: Table
     attempts: Table
+    history: Table
 
 
 @lru_cache
@@ -184,7 +189,17 @@ def tables(prefix: str) -> Tables:
         **options,
     )
     jobs = Table(f"{prefix}jobs", metadata, *_job_columns(), **options)
-    return Tables(meta, jobs, dead_letters, Table(f"{prefix}attempts", metadata, *_attempt_columns(), **options))
+    attempts = Table(f"{prefix}attempts", metadata, *_attempt_columns(), **options)
+    history = Table(
+        f"{prefix}history",
+        metadata,
+        Column("job_id", Identifier, primary_key=True),
+        # That of the newest lease, whether or not it has written anything: an older one writes nothing any more.
+        Column("fencing_token", BigInteger, nullable=False),
+        Column("samples", _long_text(MEDIUMTEXT)),
+        **options,
+    )
+    return Tables(meta, jobs, dead_letters, attempts, history)
 
 
 def _job_columns() -> list[Column[Any]]:
@@ -246,6 +261,7 @@ def ddl(names: Tables, dialect: Dialect) -> list[str]:
         CreateTable(names.jobs, if_not_exists=True),
         CreateTable(names.dead_letters, if_not_exists=True),
         CreateTable(names.attempts, if_not_exists=True),
+        CreateTable(names.history, if_not_exists=True),
         *(CreateIndex(index, if_not_exists=True) for index in indexes),
         CreateTable(names.meta, if_not_exists=True),
     ]
@@ -341,7 +357,7 @@ def _add_what_is_missing(connection: Connection, names: Tables) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: dict[int, Callable[[Connection, Tables], None]] = {1: _add_what_is_missing, 2: _add_what_is_missing}
+MIGRATIONS: dict[int, Callable[[Connection, Tables], None]] = dict.fromkeys((1, 2, 3), _add_what_is_missing)
 """How to get from a version to the next one; each may be run again after a death in its middle."""
 
 

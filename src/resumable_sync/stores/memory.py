@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._history import History, HistoryStore
 from resumable_sync._model import AttemptRecord, Job, JobStatus, Lease, Outcome, utc_now
 from resumable_sync._protocols import LineageStore
 from resumable_sync._validate import check_job_id
@@ -34,7 +35,7 @@ class _Kept:
     token: int | None = None  # that it was saved under
 
 
-class MemoryJobStore(LineageStore):
+class MemoryJobStore(LineageStore, HistoryStore):
     """Keep jobs in memory; they are gone with the process.
 
     Threads may share it, processes cannot. It has no transactions, so a sink gets no connection and the guarantee is
@@ -58,6 +59,7 @@ class MemoryJobStore(LineageStore):
         self._lock = threading.Lock()
         self._jobs: dict[str, _Kept] = {}
         self._attempts: dict[str, deque[AttemptRecord]] = {}
+        self._histories: dict[str, History | None] = {}
 
     @override
     def load(self, job_id: str) -> Job | None:
@@ -109,6 +111,7 @@ class MemoryJobStore(LineageStore):
             self._book.forget(job_id)
             self._jobs.pop(job_id, None)
             self._attempts.pop(job_id, None)
+            self._histories.pop(job_id, None)
 
     @override
     def attempts(self, job_id: str) -> Sequence[AttemptRecord]:
@@ -120,6 +123,14 @@ class MemoryJobStore(LineageStore):
                 alive = self._book.live(job_id) is not None
                 attempts[-1] = _at(attempts[-1], kept, "running" if alive else "died")
         return attempts
+
+    @override
+    def keep_history(self, history: History | None, lease: Lease) -> None:
+        self._book.hold(lease, lambda: self._histories.__setitem__(lease.job_id, history))
+
+    @override
+    def history(self, job_id: str) -> History | None:
+        return self._histories.get(check_job_id(job_id))
 
     def _granted(self, kept: _Kept, lease: Lease) -> None:
         attempts = self._attempts.setdefault(lease.job_id, deque(maxlen=KEPT_ATTEMPTS))

@@ -3,13 +3,12 @@
 import os
 import re
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import URL, Connection, Engine
-from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from resumable_sync._database import (
@@ -17,10 +16,8 @@ from resumable_sync._database import (
     database_identity,
     make_engine,
     parse_url,
-    scrub,
     shown_url,
     sqlite_path,
-    use_wal,
 )
 from resumable_sync._errors import (
     ConfigurationError,
@@ -28,13 +25,14 @@ from resumable_sync._errors import (
     LeaseLostError,
     StateCorruptError,
     StoreError,
-    describe_error,
 )
+from resumable_sync._history import History, HistoryStore
 from resumable_sync._model import AttemptRecord, DeadLetter, Job, Lease
 from resumable_sync._protocols import DeadLetterStore, LineageStore, StoreTransaction
 from resumable_sync._validate import check_job_id
 from resumable_sync.stores import _schema
 from resumable_sync.stores._connections import Connections, Translated
+from resumable_sync.stores._histories import Histories
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT, check_owner, check_ttl
 from resumable_sync.stores._lineage import Lineage
@@ -50,6 +48,7 @@ from resumable_sync.stores._rows import (
 )
 from resumable_sync.stores._statements import Statements
 from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, refuse_inside_transaction
+from resumable_sync.stores._upkeep import Upkeep
 
 __all__ = ["SQLJobStore", "from_data"]
 
@@ -61,17 +60,19 @@ MAX_RACES = 5
 """How often the job may be deleted between its creation and its grant before `acquire` gives up."""
 
 
-class SQLJobStore(DeadLetterStore, LineageStore):
+class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
     """Keep jobs in a database, and let sinks write in the transaction that moves the checkpoint.
 
-    The store makes its tables (`resumable_sync_jobs`, `..._dead_letters`, `..._attempts`, `..._meta`) when the first
-    job is acquired, and touches no others; it brings older ones up to date when a job is acquired or deleted. A
-    checkpoint is one UPDATE and one COMMIT (on MariaDB and MySQL also a SELECT of one row):
+    The store makes its tables (`resumable_sync_jobs`, `..._dead_letters`, `..._attempts`, `..._history`, `..._meta`)
+    when the first job is acquired, and touches no others; it brings older ones up to date when a job is acquired or
+    deleted. A checkpoint is one UPDATE and one COMMIT (on MariaDB and MySQL also a SELECT of one row):
 
         UPDATE resumable_sync_jobs SET status = ?, cursor = ?, ..., lease_expires_at = <clock> + lease_ttl
         WHERE id = ? AND fencing_token = ? AND lease_ttl IS NOT NULL RETURNING lease_expires_at, stop_requested
 
     Leases run by the database's clock. A lease that was released is no longer good for `save` and `renew`.
+
+    Once a second at most the history of the run is written beside, between two batches: at most 25 KB, in one row.
 
     A thread keeps one connection from `acquire` to `release`, or to the first error. So that a frozen process does not
     block its successor for ever, the server is told to end a transaction that is idle for five times the ttl of the
@@ -112,9 +113,10 @@ class SQLJobStore(DeadLetterStore, LineageStore):
         self._tables = _schema.tables(prefix)
         self._statements = Statements(self._tables, engine.dialect)
         self._lineage = Lineage(self._tables, engine.dialect)
+        self._histories = Histories(self._tables)
         self._identity = database_identity(engine)
         self._connections = Connections(engine, owned=owned)
-        self._ready = False
+        self._upkeep = Upkeep(self._tables, self._connections, self._path)
         # Engines whose connections may be enlisted.
         self._known: weakref.WeakSet[Engine] = weakref.WeakSet([engine])
         self._finalizer = weakref.finalize(self, self._connections.close)
@@ -150,8 +152,7 @@ class SQLJobStore(DeadLetterStore, LineageStore):
 
     def ddl(self) -> str:
         """Give the SQL that makes the tables, for a role that may not make them itself."""
-        statements = _schema.ddl(self._tables, self._connections.engine.dialect)
-        return "".join(f"{statement};\n" for statement in statements)
+        return self._upkeep.ddl()
 
     @override
     def load(self, job_id: str) -> Job | None:
@@ -183,8 +184,8 @@ class SQLJobStore(DeadLetterStore, LineageStore):
         if replacing is not None:
             grant["b_token"] = replacing
         with Translated("acquiring", job_id):
-            if not self._exists():
-                self._create()
+            if not self._upkeep.exists():
+                self._upkeep.create()
             for _ in range(MAX_RACES):
                 lease = self._grant(job_id, grant)
                 if lease is not None:
@@ -223,6 +224,7 @@ class SQLJobStore(DeadLetterStore, LineageStore):
             if not is_token(newest.fencing_token):  # by the newest token of a deleted job; nothing is committed
                 raise StateCorruptError(job_id, "fencing_token", "would be greater than any clock's time")
             self._lineage.granted(connection, job_id, newest.lease_owner, newest.fencing_token)
+            self._histories.granted(connection, job_id, newest.fencing_token)
             return Lease(
                 job_id=job_id,
                 owner=newest.lease_owner,
@@ -259,7 +261,7 @@ class SQLJobStore(DeadLetterStore, LineageStore):
     def request_stop(self, job_id: str) -> None:
         check_job_id(job_id)
         with Translated("stopping", job_id):
-            if self._version() is not None:
+            if self._upkeep.version() is not None:
                 with self._connections.write() as connection:
                     connection.execute(self._statements.request_stop, {"b_id": job_id})
 
@@ -269,7 +271,7 @@ class SQLJobStore(DeadLetterStore, LineageStore):
         parameters: dict[str, Any] = {"b_id": job_id}
         statements = self._statements
         with Translated("deleting", job_id):
-            if not self._exists():
+            if not self._upkeep.exists():
                 return
             with self._connections.write() as connection:
                 token = connection.execute(statements.token_to_delete, parameters).scalar_one_or_none()
@@ -277,6 +279,7 @@ class SQLJobStore(DeadLetterStore, LineageStore):
                     connection.execute(statements.note_deleted, {"b_token": token})
                 connection.execute(statements.purge_letters, parameters)
                 self._lineage.forget(connection, job_id)
+                self._histories.forget(connection, job_id)
                 connection.execute(statements.delete, parameters)
 
     @override
@@ -309,7 +312,7 @@ class SQLJobStore(DeadLetterStore, LineageStore):
     def dead_letters(self, job_id: str) -> Iterable[DeadLetter]:
         check_job_id(job_id)
         with Translated("reading the dead letters of", job_id):
-            if (self._version() or 0) < _schema.DEAD_LETTERS_SINCE:
+            if (self._upkeep.version() or 0) < _schema.DEAD_LETTERS_SINCE:
                 return []
             with self._connections.read() as connection:
                 rows = connection.execute(self._statements.letters, {"b_id": job_id}).mappings().all()
@@ -330,10 +333,31 @@ class SQLJobStore(DeadLetterStore, LineageStore):
     def attempts(self, job_id: str) -> Sequence[AttemptRecord]:
         check_job_id(job_id)
         with Translated("reading the lineage of", job_id):
-            if (self._version() or 0) < _schema.ATTEMPTS_SINCE:
+            if (self._upkeep.version() or 0) < _schema.ATTEMPTS_SINCE:
                 return []
             with self._connections.read() as connection:
                 return self._lineage.read(connection, job_id)
+
+    @override
+    def keep_history(self, history: History | None, lease: Lease) -> None:
+        with self.transaction() as transaction, Translated("keeping the history of", lease.job_id):
+            self._histories.keep(transaction.connection, history, lease)
+
+    @override
+    def history(self, job_id: str) -> History | None:
+        check_job_id(job_id)
+        with Translated("reading the history of", job_id):
+            if (self._upkeep.version() or 0) < _schema.HISTORY_SINCE:
+                return None
+            with self._connections.read() as connection:
+                return self._histories.read(connection, job_id)
+
+    def _reading(self) -> Statements | None:
+        """Give the statements to read jobs with; None if there are no tables."""
+        version = self._upkeep.version()
+        if version is None or version == _schema.SCHEMA_VERSION:
+            return None if version is None else self._statements
+        return Statements(self._tables, self._connections.engine.dialect, version)
 
     def _save(self, connection: Connection, job: Job, lease: Lease) -> Lease:
         if job.id != lease.job_id:
@@ -363,77 +387,9 @@ class SQLJobStore(DeadLetterStore, LineageStore):
             stop_requested=bool(row[1]),
         )
 
-    def _version(self) -> int | None:
-        """Give the version of the tables; None if there are none. Changes nothing."""
-        if self._ready:
-            return _schema.SCHEMA_VERSION
-        if self._path is not None and not self._path.exists():
-            return None  # connecting would make the file
-        with self._connections.read() as connection:
-            version = _schema.stored_version(connection, self._tables)
-        self._ready = version == _schema.SCHEMA_VERSION
-        return version
-
-    def _reading(self) -> Statements | None:
-        """Give the statements to read jobs with; None if there are no tables."""
-        version = self._version()
-        if version is None or version == _schema.SCHEMA_VERSION:
-            return None if version is None else self._statements
-        return Statements(self._tables, self._connections.engine.dialect, version)
-
-    def _exists(self) -> bool:
-        """Whether the tables are there; brings older ones up to date."""
-        version = self._version()
-        if version is None or version == _schema.SCHEMA_VERSION:
-            return version is not None
-        with (
-            self._connections.plain() as connection,
-            self._permitted(
-                f"are of version {version} and must be brought to version {_schema.SCHEMA_VERSION}",
-                "run any sync once with a role that may, such as the owner of the tables, then grant SELECT, INSERT, "
-                f"UPDATE and DELETE on {self._tables.attempts.name}",
-            ),
-        ):
-            _schema.migrate(connection, self._tables)
-        self._ready = True
-        return True
-
-    def _create(self) -> None:
-        with self._connections.plain() as connection:
-            use_wal(connection)
-            with self._permitted(
-                "do not exist",
-                f"have a role run this that may, then grant SELECT, INSERT, UPDATE and DELETE:\n{self.ddl()}",
-            ):
-                _schema.create(connection, self._tables)
-        self._ready = True
-
-    @contextmanager
-    def _permitted(self, state: str, remedy: str) -> Iterator[None]:
-        """Say what to do where the role may not make or change tables.
-
-        Raises:
-            DBAPIError: If something else is wrong.
-            StoreError: If it may not.
-        """
-        try:
-            yield
-        except DBAPIError as error:
-            if not _may_not_create(error):
-                raise
-            msg = f"the job store's tables {state}, and its role may not do that ({describe_error(error)}); {remedy}"
-            raise StoreError(msg) from scrub(error)
-
 
 def _microseconds(seconds: float) -> int:
     return max(1, round(seconds * 1_000_000))
-
-
-def _may_not_create(error: DBAPIError) -> bool:
-    origin = error.orig
-    if getattr(origin, "sqlstate", getattr(origin, "pgcode", None)) == "42501":
-        return True
-    return bool(origin is not None and origin.args and origin.args[0] in (1044, 1142, 1227))
 
 
 def from_data(*, url: URLOrParts | None = None, table_prefix: str = DEFAULT_PREFIX) -> SQLJobStore:

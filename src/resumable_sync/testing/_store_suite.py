@@ -1,5 +1,6 @@
 """The conformance suite for job stores."""
 
+from resumable_sync.testing._store_history import StoredHistory
 from resumable_sync.testing._store_jobs import StoredJobs
 from resumable_sync.testing._store_leases import StoredLeases
 from resumable_sync.testing._store_lineage import StoredLineage
@@ -8,11 +9,11 @@ from resumable_sync.testing._store_transactions import StoredTogether
 __all__ = ["JobStoreSuite", "SingleWorkerSuite"]
 
 
-class JobStoreSuite(StoredJobs, StoredLeases, StoredTogether, StoredLineage):
-    """Every "must" of `JobStore`, `TransactionalJobStore`, `DeadLetterStore` and `LineageStore`, as tests.
+class JobStoreSuite(StoredJobs, StoredLeases, StoredTogether, StoredLineage, StoredHistory):
+    """Every "must" of `JobStore` and of its optional abilities, as tests.
 
     Subclass it in a test module under a name that starts with `Test`, and override the fixture `store`. What a store
-    does not offer (transactions, dead letters, lineage) is skipped, with the reason.
+    does not offer (transactions, dead letters, lineage, history) is skipped, with the reason.
 
         from resumable_sync.testing import JobStoreSuite
 
