@@ -32,6 +32,7 @@ MODULES = {
     "_ranges": "contract",
     "_protocols": "contract",
     "_formats": "contract",
+    "_history": "contract",
     "_split": "contract",
     "_validate": "shared",
     "_cycle": "shared",
@@ -65,6 +66,7 @@ MODULES = {
     "_start": "engine",
     "_deliver": "engine",
     "_report": "engine",
+    "_recorder": "engine",
     "_attempt": "engine",
     "_session": "engine",
     "_default_store": "engine",
@@ -93,6 +95,7 @@ FOLDERS = {
     "stores": "adapter",
     "testing": "testing",
     "observers": "observer",
+    "report": "report",
     "cli": "cli",
 }
 
@@ -105,8 +108,9 @@ MAY_USE = {
     "facade": {"contract", "shared", "engine", "adapter"},
     "testing": {"contract", "shared", "engine", "adapter", "facade", "testing"},
     "observer": {"contract", "observer"},
+    "report": {"contract", "shared", "engine", "report"},
     # On top of everything.
-    "cli": {"contract", "shared", "engine", "adapter", "facade", "observer", "cli"},
+    "cli": {"contract", "shared", "engine", "adapter", "facade", "observer", "report", "cli"},
 }
 
 # What a part may use of the modules below it, where that is less than all of them.

@@ -248,7 +248,10 @@ def test_a_wrong_option_is_a_usage_error(call: Call) -> None:
 
 def test_the_demo_is_exact(call: Call, tmp_path: Path) -> None:
     done = call("demo", "--orders", "1000", "--kills", "1", "--folder", str(tmp_path / "demo"), "--json")
-    expected = {"orders": 1000, "kills": 1, "lost": 0, "duplicated": 0, "exact": True, "exit_status": 0}
+    page = tmp_path / "demo/report.html"
+    assert "Run 1 is completed: 1,000 records delivered" in page.read_text(encoding="utf-8")
+    expected: dict[str, Any] = {"orders": 1000, "kills": 1, "lost": 0, "duplicated": 0, "exact": True, "exit_status": 0}
+    expected["report"] = str(page)
     assert (done.status, told(done)) == (0, expected)
     again = call("demo", "--folder", str(tmp_path / "demo"))
     assert (again.status, "give an empty folder, or one that does not exist" in again.err) == (2, True)

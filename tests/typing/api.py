@@ -45,6 +45,8 @@ from resumable_sync import (
     FormattingSink,
     FullSync,
     Guarantee,
+    History,
+    HistoryStore,
     Job,
     JobHeldError,
     JobStatus,
@@ -70,6 +72,7 @@ from resumable_sync import (
     RecordRefused,
     ResumableSyncError,
     Retry,
+    Sample,
     SeekableConnector,
     SingleWorkerJobStore,
     Sink,
@@ -113,6 +116,7 @@ from resumable_sync.connectors.http import (
 )
 from resumable_sync.connectors.parquet import ParquetConnector
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
+from resumable_sync.report import job_report, store_report
 from resumable_sync.sinks.files import CSVSink, JSONLinesSink
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.redis import RedisJobStore
@@ -501,6 +505,13 @@ def more_of_stores(connection: sa.Connection, job: Job, lease: Lease) -> None:
         for attempt in lineage.attempts("orders"):
             assert_type(attempt, AttemptRecord)
             assert_type(attempt.host, str | None)
+        histories: HistoryStore = store
+        if (history := histories.history("orders")) is not None:
+            assert_type(history, History)
+            assert_type(history.samples, tuple[Sample, ...])
+            assert_type(history.stops, Mapping[int, str])
+        assert_type(job_report("orders", store=store), str)
+        assert_type(store_report(), str)
     memory: TransactionalJobStore = MemoryJobStore()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     del memory
 

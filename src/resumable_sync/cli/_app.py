@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 
 from resumable_sync.cli._demo import demo
 from resumable_sync.cli._output import Output
+from resumable_sync.cli._report import report
 from resumable_sync.cli._status import ExitStatus, status_of_error
 from resumable_sync.cli._store_commands import dead_letters, jobs, reset, show, stop
 from resumable_sync.cli._sync_commands import plan, run, verify
@@ -42,6 +43,7 @@ def app() -> None:
       resumable-sync plan sync.toml     what run would do, and why
       resumable-sync verify sync.toml   prove that nothing is missing
       resumable-sync top                watch all jobs of a store
+      resumable-sync report JOB         tell the story of a job on a page
 
     The store is that of the sync file (--config, by default sync.toml), or a database (--store); without either it is
     the URL in RESUMABLE_SYNC_STORE, or the SQLite file resumable_sync.db.
@@ -64,7 +66,7 @@ def completion(shell: str) -> ExitStatus:
     return ExitStatus.COMPLETED
 
 
-for command in (run, plan, verify, jobs, show, stop, reset, dead_letters, top, demo):
+for command in (run, plan, verify, jobs, show, report, stop, reset, dead_letters, top, demo):
     app.add_command(command)
 
 

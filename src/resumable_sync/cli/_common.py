@@ -11,13 +11,24 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from resumable_sync import ConfigurationError, JobStore, registry
+from resumable_sync import ConfigurationError, Job, JobStore, registry
 from resumable_sync._default_store import default_store
+from resumable_sync._plain import suggestion
 from resumable_sync.cli._config import build_store, literal_secrets
 from resumable_sync.cli._output import Output
 from resumable_sync.cli._toml import read_document
 
-__all__ = ["DEFAULT_FILE", "file_and_jobs", "job_of_store", "json_and_verbose", "quoted", "store_of", "with_store"]
+__all__ = [
+    "DEFAULT_FILE",
+    "file_and_jobs",
+    "job_of_store",
+    "json_and_verbose",
+    "known_job",
+    "quoted",
+    "store_of",
+    "suggest_jobs",
+    "with_store",
+]
 
 DEFAULT_FILE = "sync.toml"
 
@@ -69,7 +80,7 @@ def with_store(function: Function) -> Function:
 
 def job_of_store(function: Function) -> Function:
     """Give a command the argument JOB."""
-    return click.argument("job_id", metavar="JOB", shell_complete=_jobs_of_store)(function)
+    return click.argument("job_id", metavar="JOB", shell_complete=suggest_jobs)(function)
 
 
 @contextmanager
@@ -102,7 +113,23 @@ def store_of(config: str | None, store_url: str | None, output: Output | None = 
             close()
 
 
-def _jobs_of_store(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+def known_job(store: JobStore, job_id: str) -> Job:
+    """Give a job of a store.
+
+    Raises:
+        ConfigurationError: If there is none of this name.
+    """
+    job = store.load(job_id)
+    if job is not None:
+        return job
+    names = sorted(job.id for job in store.jobs())
+    listed = ", ".join(map(repr, names)) or "none; give the store with --store or --config"
+    msg = f"there is no job {job_id!r}{suggestion(job_id, names)}; the jobs of this store: {listed}"
+    raise ConfigurationError(msg)
+
+
+def suggest_jobs(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Complete the name of a job of the store."""
     with store_of(context.params.get("config"), context.params.get("store_url")) as store:
         return [CompletionItem(job.id) for job in store.jobs() if job.id.startswith(typed)]
 

@@ -1,5 +1,6 @@
 """`demo`: a sync that is killed, started again, and loses nothing, before your eyes."""
 
+import os
 import random
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import tempfile
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -39,9 +41,10 @@ COLUMNS = "(id INTEGER{key}, customer TEXT, status TEXT, cents INTEGER, ordered_
 def demo(output: Output, *, orders: int, kills: int, folder: Path | None) -> ExitStatus:
     """Copy a shop's orders into a warehouse, be killed three times by `kill -9`, and count what arrived.
 
-    Each start is the same command, resumable-sync run sync.toml, in a process of its own; look how it goes on. In the
-    end source and target are compared row by row, without this library. The exit status is 1 if one row were lost or
-    duplicated.
+    Before each start resumable-sync plan says what it will do; each start is the same command, resumable-sync run
+    sync.toml, in a process of its own; look how it goes on. In the end source and target are compared row by row,
+    without this library, and resumable-sync report tells the story on a page. The exit status is 1 if one row were lost
+    or duplicated.
 
     With --folder the databases and the sync file stay, to try the other commands on them.
     """
@@ -49,7 +52,7 @@ def demo(output: Output, *, orders: int, kills: int, folder: Path | None) -> Exi
         msg = f"{folder} holds a shop.db; give an empty folder, or one that does not exist"
         raise click.UsageError(msg)
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
-        return _Demo(Path(place), orders, kills, output).run()
+        return _Demo(Path(place), orders, kills, output, kept=folder is not None).run()
 
 
 @attrs.frozen
@@ -58,6 +61,7 @@ class _Demo:
     orders: int
     kills: int
     output: Output
+    kept: bool
 
     def run(self) -> ExitStatus:
         """Build, sync, kill, go on, compare."""
@@ -69,14 +73,23 @@ class _Demo:
         for number in range(self.kills):
             # Somewhere, but not where the last one was.
             self._killed_at(step * number + random.randrange(step // 10, step))  # noqa: S311 - no secret
+        self._plan()
         self._say("resumable-sync run sync.toml")
-        status = self._start().wait()
+        status = self._start("run", "sync.toml").wait()
+        page = self._report()
         lost, duplicated, count = self._compared()
         exact = status == lost == duplicated == 0
-        facts = {"orders": self.orders, "kills": self.kills, "lost": lost, "duplicated": duplicated, "exact": exact}
+        facts: dict[str, Any] = {
+            "orders": self.orders,
+            "kills": self.kills,
+            "lost": lost,
+            "duplicated": duplicated,
+            "exact": exact,
+        }
+        facts |= {"report": page, "exit_status": int(not exact)}
         verdict = "nothing lost, nothing duplicated" if exact else "NOT EXACT"
         told = f"{count:,} rows in the target: {lost} lost or changed, {duplicated} duplicated or changed"
-        self.output.result(facts | {"exit_status": int(not exact)}, told, verdict)
+        self.output.result(facts, told, verdict, f"the story of it: {page}")
         return ExitStatus.COMPLETED if exact else ExitStatus.FAILED
 
     def _build(self) -> None:
@@ -101,16 +114,33 @@ class _Demo:
             warehouse.execute("CREATE TABLE orders " + COLUMNS.format(key=""))
         (self.folder / "sync.toml").write_text(SYNC_FILE, encoding="utf-8")
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "resumable_sync", "run", "sync.toml"]
+    def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "resumable_sync", *arguments]
         # What it prints is no result of this command.
         return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=STANDARD_ERROR)  # noqa: S603
 
+    def _plan(self) -> None:
+        """Have the next start say what it will do."""
+        self._say("resumable-sync plan sync.toml")
+        self._start("plan", "sync.toml").wait()
+
+    def _report(self) -> str:
+        """Write the report where it outlives the demo; give its path."""
+        self._say("resumable-sync report orders")
+        if self.kept:
+            path = str(self.folder.absolute() / "report.html")
+        else:
+            descriptor, path = tempfile.mkstemp(prefix="resumable-sync-demo-", suffix=".html")
+            os.close(descriptor)
+        self._start("report", "orders", "--output", path).wait()
+        return path
+
     def _killed_at(self, records: int) -> None:
         """Run the sync, and kill it once it has got past a record."""
+        self._plan()
         self._say("resumable-sync run sync.toml")
         store = registry.store({"type": "sql", "url": f"sqlite:///{self.folder / 'warehouse.db'}"})
-        child = self._start()
+        child = self._start("run", "sync.toml")
         try:
             while child.poll() is None and _processed(store) < records:
                 time.sleep(0.005)

@@ -17,13 +17,12 @@ from resumable_sync import (
     DeadLetter,
     DeadLetterStore,
     Job,
-    JobStore,
     LineageStore,
     replay_dead_letters,
     reset_job,
 )
 from resumable_sync._plain import suggestion
-from resumable_sync.cli._common import DEFAULT_FILE, job_of_store, json_and_verbose, store_of, with_store
+from resumable_sync.cli._common import DEFAULT_FILE, job_of_store, json_and_verbose, known_job, store_of, with_store
 from resumable_sync.cli._config import read_sync_file
 from resumable_sync.cli._output import Output, age, counted, one_line, plain, progress_of
 from resumable_sync.cli._status import ExitStatus, status_of_result
@@ -63,7 +62,7 @@ def jobs(config: str | None, store_url: str | None, output: Output, *, parts: bo
 def show(job_id: str, config: str | None, store_url: str | None, output: Output) -> ExitStatus:
     """Show all that is known of JOB: where it stands, and the attempts that brought it there."""
     with store_of(config, store_url, output) as store:
-        job = _known(store, job_id)
+        job = known_job(store, job_id)
         attempts = list(store.attempts(job_id)) if isinstance(store, LineageStore) else []
     if output.as_json:
         output.result(_facts(job) | {"attempts": attempts})
@@ -88,7 +87,7 @@ def stop(job_id: str, config: str | None, store_url: str | None, output: Output)
     It sees the wish at its next checkpoint, saves, and ends with exit status 75; the next run goes on there.
     """
     with store_of(config, store_url, output) as store:
-        held = _known(store, job_id).lease
+        held = known_job(store, job_id).lease
         if held is not None:
             store.request_stop(job_id)
     facts = {"job_id": job_id, "requested": held is not None, "owner": None if held is None else held.owner}
@@ -109,7 +108,7 @@ def reset(job_id: str, config: str | None, store_url: str | None, output: Output
     job away from a process that works on it (exit status 3): stop that first.
     """
     with store_of(config, store_url, output) as store:
-        job = _known(store, job_id)
+        job = known_job(store, job_id)
         if not yes:
             _confirm(job)
         done = reset_job(job_id, store=store)
@@ -147,7 +146,7 @@ def dead_letters(
     if replay:
         return _replay(job_id, config, store_url, output)
     with store_of(config, store_url, output) as store:
-        _known(store, job_id)
+        known_job(store, job_id)
         if not isinstance(store, DeadLetterStore):
             msg = f"a {type(store).__name__} keeps no dead letters; use a store of type sql"
             raise ConfigurationError(msg)
@@ -184,21 +183,6 @@ def _replay(job_id: str, config: str | None, store_url: str | None, output: Outp
         f"{result.job.dead_letters:,} left{reason}",
     )
     return status
-
-
-def _known(store: JobStore, job_id: str) -> Job:
-    """Give a job of a store.
-
-    Raises:
-        ConfigurationError: If there is none of this name.
-    """
-    job = store.load(job_id)
-    if job is not None:
-        return job
-    names = sorted(job.id for job in store.jobs())
-    listed = ", ".join(map(repr, names)) or "none; give the store with --store or --config"
-    msg = f"there is no job {job_id!r}{suggestion(job_id, names)}; the jobs of this store: {listed}"
-    raise ConfigurationError(msg)
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -89,7 +89,9 @@ class RichProgress:
         """Leave the screen as it is, and stop drawing."""
         self._shown.clear()
         if self._progress is not None:
-            self._progress.stop()
+            # Before rich 14 one that is switched off writes an empty line where it stops.
+            if not self._progress.disable:
+                self._progress.stop()
             self._progress = None
 
     def __enter__(self) -> Self:
