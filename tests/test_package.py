@@ -48,7 +48,7 @@ def test_the_type_of_every_public_name_is_checked() -> None:
     """`nox -s typing` has two checkers look at this file; an import that it does not use is an error of the linter."""
     tree = ast.parse((PROJECT.parent / "tests/typing/api.py").read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "resumable_sync"]
-    assert sorted(alias.name for node in imports for alias in node.names) == sorted(resumable_sync.__all__)
+    assert set(resumable_sync.__all__) <= {alias.name for node in imports for alias in node.names}
 
 
 @pytest.mark.once

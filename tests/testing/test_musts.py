@@ -50,12 +50,14 @@ def musts(documentation: str) -> list[str]:
 
 def rows(page: str) -> list[Row]:
     found = []
-    suite = ""
+    suite = protocol = ""
     for line in page.splitlines():
         if heading := re.fullmatch(r"## \w+: `(\w+)`", line):
             suite = heading[1]
-        elif row := re.fullmatch(r"\| `(\w+)` \| (.*) \| (`.*`) \|", line):
-            found.append(Row(suite, row[1], row[2], re.findall(r"`(\w+)`", row[3])))
+        elif heading := re.fullmatch(r"### `(\w+)`", line):
+            protocol = heading[1]
+        elif row := re.fullmatch(r"\| (.*) \| (`.*`) \|", line):
+            found.append(Row(suite, protocol, row[1], re.findall(r"`(\w+)`", row[2])))
     return found
 
 
@@ -90,7 +92,14 @@ def test_a_must_stands_in_the_list(name: str) -> None:
     assert [found for text in texts for found in re.findall(r".*\bmust\b.*", text.replace(HEADING, ""))] == []
 
 
-PAGE_OF_ONE = "## Stores: `JobStoreSuite`\n\n| `Store` | keep what it was given | `test_every_field_is_kept` |\n"
+PAGE_OF_ONE = """## Stores: `JobStoreSuite`
+
+### `Store`
+
+| must | tests |
+| --- | --- |
+| keep what it was given | `test_every_field_is_kept` |
+"""
 STORE = "A store.\n\n    Implementations must:\n\n    - keep what it\n      was given.\n    "
 
 
@@ -99,8 +108,8 @@ STORE = "A store.\n\n    Implementations must:\n\n    - keep what it\n      was 
     [
         (STORE, PAGE_OF_ONE, None),
         (STORE.replace("given.", "given;\n    - forget nothing."), PAGE_OF_ONE, "has no row: Store: forget nothing"),
-        (STORE, PAGE_OF_ONE.replace("keep", "lose"), "has no row: Store: keep what it was given"),
-        (STORE.replace("keep", "lose"), PAGE_OF_ONE, "is no must of Store: keep what it was given"),
+        (STORE, PAGE_OF_ONE.replace("keep ", "lose "), "has no row: Store: keep what it was given"),
+        (STORE.replace("keep ", "lose "), PAGE_OF_ONE, "is no must of Store: keep what it was given"),
         (STORE, PAGE_OF_ONE.replace("every_field", "nothing"), "is no test of JobStoreSuite: test_nothing_is_kept"),
         (STORE, PAGE_OF_ONE.replace("JobStoreSuite", "SinkSuite"), "is no test of SinkSuite: test_every_field_is_kept"),
         (STORE, PAGE_OF_ONE * 2, "is listed twice: Store: keep what it was given"),

@@ -96,6 +96,7 @@ from resumable_sync import (
     encode_cursor,
     part_of,
     plan_full_sync,
+    registry,
     replay_dead_letters,
     reset_job,
     run_full_sync,
@@ -116,8 +117,13 @@ from resumable_sync.connectors.http import (
 )
 from resumable_sync.connectors.parquet import ParquetConnector
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
+from resumable_sync.observers.log import StructuredLog
+from resumable_sync.observers.opentelemetry import OpenTelemetryObserver
+from resumable_sync.observers.rich import RichProgress
+from resumable_sync.observers.tqdm import TqdmProgress
 from resumable_sync.report import job_report, store_report
 from resumable_sync.sinks.files import CSVSink, JSONLinesSink
+from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.redis import RedisJobStore
 from resumable_sync.stores.sql import SQLJobStore
@@ -331,6 +337,7 @@ def sinks() -> None:
     orders = SQLSink("orders", mode="upsert", key=["id"], url="postgresql://etl@db/dw", on_schema_change="evolve")
     orders = JSONLinesSink(Path("orders.jsonl"))
     orders = CSVSink("orders.csv", columns=["id"])
+    orders = ParquetSink("lake/orders", mode="append")
     numbers: Sink[int] = OrderSink()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     del orders, numbers
     SQLSink("orders")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -530,6 +537,21 @@ def observe(event: Event) -> None:
             assert_type(event.error, str)
         case SyncFinished():
             assert_type(event.result, SyncResult)
+
+
+def built_in_observers() -> None:
+    with RichProgress() as progress:
+        observers: list[Observer] = [StructuredLog(), TqdmProgress(), progress, OpenTelemetryObserver()]
+    run_full_sync("orders", ByKey(), write_orders, observers=observers)
+
+
+def by_name(environ: Mapping[str, str]) -> None:
+    source = registry.connector({"type": "sql", "url": "${SHOP_URL}", "table": "orders"}, environ=environ)
+    target = registry.sink({"type": "sql", "table": "orders", "mode": "replace"})
+    store = registry.store({"type": "sql", "url": "sqlite:///jobs.db"})
+    assert_type(run_full_sync("orders", source, target, store=store), SyncResult)
+    assert_type(registry.names("connectors"), list[str])
+    registry.names("observers")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def errors() -> None:
