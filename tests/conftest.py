@@ -24,7 +24,7 @@ KILLS = {"crash", "machine", "test_crash", "trouble"}
 """Folders and modules of tests that take their time, and show nothing that differs from Python to Python."""
 
 ADAPTERS = {"test_conformance", "test_http", "test_http_conformance", "test_redis"}
-ADAPTERS |= {"test_sql_keys", "test_sql_transactions", "test_sql_types"}
+ADAPTERS |= {"test_sql_transactions", "test_sql_types"}
 """Modules that show on a server what an imported package does, the lowest version of which shall do the same."""
 
 SERVERS = {"postgresql", "mariadb", "redis"}

@@ -200,7 +200,7 @@ print(trial.kilobytes, dict(trial.outcomes))
 """
 
 
-@pytest.mark.parametrize("step", [pytest.param(4, marks=[pytest.mark.crash, pytest.mark.timeout(3600)]), 48])
+@pytest.mark.parametrize("step", [pytest.param(4, marks=[pytest.mark.crash, pytest.mark.timeout(3600)]), 96])
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_file_system_that_is_full(tmp_path: Path, sink: str, step: int) -> None:
     # Nobody else sees what is mounted in a name space of its own, and it is gone with the process.

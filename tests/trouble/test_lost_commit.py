@@ -179,6 +179,17 @@ def trial(request: pytest.FixtureRequest, new_database: NewDatabase, tcp_proxy: 
 
 
 each_kind = pytest.mark.parametrize("trial", KINDS, indirect=True)
+# Half of the pairs in every run of the tests, the others in the long one.
+around_commits = pytest.mark.parametrize(
+    ("trial", "moment"),
+    [
+        ("postgresql", "before commit"),
+        ("mariadb", "after commit"),
+        pytest.param("postgresql", "after commit", marks=pytest.mark.crash),
+        pytest.param("mariadb", "before commit", marks=pytest.mark.crash),
+    ],
+    indirect=["trial"],
+)
 
 
 def sweep(trial: Trial, moment: str, *, first: int = 1, step: int = 1, **options: Any) -> Iterator[SyncResult | None]:
@@ -195,23 +206,20 @@ def sweep(trial: Trial, moment: str, *, first: int = 1, step: int = 1, **options
             trial.finish()
 
 
-@each_kind
-@pytest.mark.parametrize("moment", ["before commit", "after commit"])
+@around_commits
 def test_a_cut_around_any_commit_is_got_over(trial: Trial, moment: str) -> None:
     # Every second one: the batches are alike, and where one half begins the other one does not.
     for result in sweep(trial, moment, retry=PATIENT, first=1 + (moment == "after commit"), step=2):
         assert result is not None
 
 
-@each_kind
-@pytest.mark.parametrize("moment", ["before commit", "after commit"])
+@around_commits
 def test_a_cut_around_any_commit_without_another_try(trial: Trial, moment: str) -> None:
     for _ in sweep(trial, moment, retry=IMPATIENT, step=3):
         pass
 
 
-@each_kind
-@pytest.mark.parametrize("moment", ["before commit", "after commit"])
+@around_commits
 def test_a_cut_around_the_commit_of_the_callers_own_transaction(trial: Trial, moment: str) -> None:
     def loop(engine: Engine) -> None:
         with FullSync(JOB_ID, Numbers(TOTAL), store=trial.through, batch_size=BATCH_SIZE, retry=PATIENT) as sync:
@@ -234,8 +242,7 @@ def test_a_cut_around_the_commit_of_the_callers_own_transaction(trial: Trial, mo
     assert nth > TOTAL // BATCH_SIZE
 
 
-@each_kind
-@pytest.mark.parametrize("moment", ["before commit", "after commit"])
+@around_commits
 def test_a_plain_sink_is_not_handed_again_what_it_accepted(trial: Trial, moment: str) -> None:
     for nth in itertools.count(1, 3):
         empty_target(trial.url)
