@@ -76,7 +76,7 @@ def run_partitioned_sync(
             "forkserver"; a fork copies open connections), Dask's `client.get_executor(pure=False)`, or any other. It
             stays open. Beyond threads connector, sink and store must pickle: make them from URLs.
         parts: Most parts of a new run, 1 to 100,000. None (default): four for each worker of a pool. A plan may take
-            64 KiB: about 2,500 parts with an integer key, 850 with a UUID.
+            64 KiB: about 5,000 parts with an integer key, 1,500 with a UUID.
         batch_size: As for `run_full_sync`.
         count: Whether to count the source beside the first batches (default True).
         if_completed: What to do with a whole that is finished: "rerun" (default) or "skip".

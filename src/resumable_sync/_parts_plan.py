@@ -1,5 +1,6 @@
 """The plan of a partitioned sync: which parts there are. It is the cursor of the parent job, and pure."""
 
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -37,8 +38,9 @@ class PartsPlan:
     def of(cls, cursor: Cursor | None) -> "PartsPlan | None":
         """Read the plan from the cursor of a job; None if it is none."""
         match cursor:
-            case {"parts": mark, "version": version, "places": list(places), "open": bool(opened), "earlier": earlier}:
-                if mark == _MARK and version == _VERSION:
+            case {"parts": mark, "version": version, "open": bool(opened), "earlier": earlier, **where}:
+                places = _places(where)
+                if mark == _MARK and version == _VERSION and places is not None:
                     return cls(places, opened, earlier)
         return None
 
@@ -48,13 +50,38 @@ class PartsPlan:
         Raises:
             ConfigurationError: If it is too large.
         """
-        cursor: dict[str, Any] = {"parts": _MARK, "version": _VERSION, **attrs.asdict(self, recurse=False)}
+        cursor: dict[str, Any] = {"parts": _MARK, "version": _VERSION, "open": self.open, "earlier": self.earlier}
+        edges = _edges(self.places)
+        cursor |= {"places": self.places} if edges is None else {"edges": edges}
         try:
             encode_cursor(cursor)
         except CursorError as error:
             msg = f"job {job_id!r}: the plan of {len(self.places)} parts cannot be kept ({error}); ask for fewer parts"
             raise ConfigurationError(msg) from error
         return cursor
+
+
+def _edges(places: list[Cursor]) -> list[Cursor] | None:
+    """Give where parts begin and end, if each begins where the one before it ends: half of what the places take."""
+    edges: list[Cursor] = []
+    for place in places:
+        if type(place) is not list or len(place) != 2:  # noqa: PLR2004 - a beginning and an end
+            return None
+        if not edges:
+            edges.append(place[0])
+        elif encode_cursor(edges[-1]) != encode_cursor(place[0]):  # 1 and True are equal
+            return None
+        edges.append(place[1])
+    return edges or None
+
+
+def _places(where: Any) -> list[Cursor] | None:
+    match where:
+        case {"edges": list(edges)}:
+            return [[after, upto] for after, upto in pairwise(edges)]
+        case {"places": list(places)}:
+            return places
+    return None
 
 
 def refuse_partitioned(job_id: str, cursor: Cursor | None) -> None:

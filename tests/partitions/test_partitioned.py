@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ from resumable_sync import (
     run_full_sync,
     run_partitioned_sync,
 )
+from resumable_sync._cursor import decode_cursor, encode_cursor
+from resumable_sync._parts_plan import PartsPlan
 from resumable_sync.testing import Fault, FaultyStore, Raise
 
 TOTAL = 100
@@ -377,6 +380,33 @@ def test_what_cannot_work_in_parts_is_refused(store: MemoryJobStore, executor: T
 def test_a_plan_that_no_job_can_keep_is_refused(store: MemoryJobStore, executor: ThreadPoolExecutor) -> None:
     with pytest.raises(ConfigurationError, match="ask for fewer parts"):
         run(store, executor, Collect(), Numbers(50_000), parts=50_000)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [],
+        [[None, [4711]], [[4711], [300000]]],
+        [[0, 10], [10, 20], [20, None]],
+        [[None, None]],
+        [[0, 10], [11, 20]],
+        [[None, 1], [True, 2]],
+        [["a", "b", "c"], ["c", "d", "e"]],
+        ["one", {"two": 2}, None],
+    ],
+)
+def test_a_plan_comes_back_as_it_was_kept(places: list[Any]) -> None:
+    plan = PartsPlan(places, open=True, earlier=7)
+    kept = PartsPlan.of(decode_cursor(encode_cursor(plan.cursor("j"))))
+    assert kept == plan
+    assert repr(kept) == repr(plan)  # 1 and True are equal
+
+
+def test_a_plan_keeps_each_edge_once() -> None:
+    ends = [[10_000_000 * number] for number in range(1, 4_001)]
+    places: list[Any] = [[None, ends[0]], *(list(pair) for pair in pairwise(ends))]
+    assert PartsPlan.of(PartsPlan(places).cursor("j")) == PartsPlan(places)
+    assert PartsPlan.of({"parts": "resumable_sync parts", "version": 1, "open": True, "earlier": 0}) is None
 
 
 def test_one_piece_and_parts_do_not_mix(store: MemoryJobStore, executor: ThreadPoolExecutor) -> None:
