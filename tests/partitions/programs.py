@@ -16,6 +16,7 @@ from typing_extensions import override
 from partitions.sources import expected, fill, make_target
 from resumable_sync import Batch, Event, PartsProgressed, SyncResult, run_partitioned_sync
 from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -35,11 +36,28 @@ class KillingSink(SQLSink):
     @override
     def write(self, batch: Batch[Any], connection: Any) -> None:
         super().write(batch, connection)
-        if batch.sequence and random.random() < self.chance:
-            for file in sorted(Path(self.folder).iterdir()):
-                with contextlib.suppress(FileNotFoundError):
-                    file.unlink()
-                    os.kill(os.getpid(), signal.SIGKILL)
+        kill_by_chance(self.folder, self.chance, batch)
+
+
+class KillingParquetSink(ParquetSink):
+    """The same into Parquet files."""
+
+    def __init__(self, target: str, folder: str, chance: float, mode: Any) -> None:
+        super().__init__(target, mode)
+        self.folder, self.chance = folder, chance
+
+    @override
+    def write(self, batch: Batch[Any], connection: Any) -> None:
+        super().write(batch, connection)
+        kill_by_chance(self.folder, self.chance, batch)
+
+
+def kill_by_chance(folder: str, chance: float, batch: Batch[Any]) -> None:
+    if batch.sequence and random.random() < chance:
+        for file in sorted(Path(folder).iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 @attrs.frozen(kw_only=True)

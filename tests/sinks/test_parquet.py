@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from resumable_sync import (
     StoreError,
     plan_full_sync,
     run_full_sync,
-    run_partitioned_sync,
 )
 from resumable_sync.connectors.parquet import ParquetConnector
-from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks import _places
 from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.stores.memory import MemoryJobStore
@@ -314,12 +311,6 @@ def test_arguments_that_do_not_fit(arguments: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         ParquetSink(**arguments)
     assert "hunter2" not in str(caught.value)
-
-
-def test_parts_side_by_side_are_refused(sqlite_url: str, tmp_path: Path) -> None:
-    arguments: Any = ("orders", SQLConnector(sqlite_url, "orders"), ParquetSink(tmp_path))
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ConfigurationError, match="give it the method part"):
-        run_partitioned_sync(*arguments, store=MemoryJobStore(), parts=2, executor=executor)
 
 
 def test_a_url_shows_no_credentials() -> None:

@@ -42,6 +42,14 @@ class Place(Protocol):
         """Make a folder, and those above it, unless it is there."""
         ...
 
+    def make_within(self, folder: str) -> None:
+        """Make a folder in one that holds something, unless it is there.
+
+        Raises:
+            FileNotFoundError: If that is gone.
+        """
+        ...
+
     def read(self, name: str) -> bytes | None:
         """Give a file's bytes; None if there is no such file."""
         ...
@@ -119,6 +127,12 @@ class _Local(Place):
             sync_to_disk(each.parent)
 
     @override
+    def make_within(self, folder: str) -> None:
+        path = self._path / folder
+        path.mkdir(exist_ok=True)
+        sync_to_disk(path.parent)
+
+    @override
     def read(self, name: str) -> bytes | None:
         try:
             return (self._path / name).read_bytes()
@@ -180,6 +194,14 @@ class _Remote(Place):
     @override
     def make(self, folder: str) -> None:
         self._call(lambda filesystem, path: filesystem.makedirs(f"{path}/{folder}".rstrip("/"), exist_ok=True))
+
+    @override
+    def make_within(self, folder: str) -> None:
+        above = folder.rpartition("/")[0]
+        if not self._call(lambda filesystem, path: bool(filesystem.exists(f"{path}/{above}"))):
+            msg = f"{self.shown}: the folder {above!r} is gone"
+            raise FileNotFoundError(msg)
+        self.make(folder)
 
     @override
     def read(self, name: str) -> bytes | None:

@@ -1,16 +1,19 @@
 """`ParquetSink`: batches into a folder of Parquet files, every record exactly once."""
 
 import base64
+import copy
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
+import attrs
 from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
 from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
+from resumable_sync._split import PartitionableSink
 from resumable_sync.sinks._arrow_schema import named_types, pyarrow
 from resumable_sync.sinks._arrow_table import Tables
 from resumable_sync.sinks._dataset import Dataset, DatasetState
@@ -26,7 +29,7 @@ Mode = Literal["replace", "append"]
 _COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "none")
 
 
-class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
+class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, PartitionableSink):
     """Write records into a folder of Parquet files, a file for each batch, every record exactly once.
 
         ParquetSink("warehouse/orders")                     each run makes the content anew
@@ -49,7 +52,8 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
     attempt that lost its lease can change nothing any more, however long it was frozen, since it finds no folder of its
     own to write into. Behind a URL there are no such folders: it looks before it moves a file, and between looking and
     moving it can still be overtaken. Of several jobs each needs its turn: the next is refused until the one before has
-    completed.
+    completed. The parts of one job (`run_partitioned_sync`) fill the folder side by side, from a connector that tells
+    its columns; the number of the part stands before that of the batch then.
 
     Every value arrives exactly, or is refused with `ValueError`, which names the column and not the value. The types
     are those of the source's columns: whole numbers int64, NUMERIC(12, 2) decimal128(12, 2), without digits
@@ -102,12 +106,21 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
         self._dataset = Dataset(open_place(path, storage_options), ".parquet", replaces=mode == "replace")
         self._mode = mode
         self._compression = compression
-        self._tables = Tables(named_types(types))
+        self._types = named_types(types)
+        self._tables = Tables(self._types)
         self._state: DatasetState | None = None
 
     @override
     def prepare(self, columns: Sequence[Column]) -> None:
         self._tables.prepare(columns)
+
+    @override
+    def part(self, job: Job) -> "ParquetSink":
+        made = copy.copy(self)
+        # The plan need not travel.
+        made._dataset = self._dataset.part(attrs.evolve(job, cursor=None))  # noqa: SLF001 - our own
+        made._tables, made._state = Tables(self._types), None  # noqa: SLF001
+        return made
 
     @override
     def checkpoint(self, job: Job) -> Checkpoint | None:
@@ -145,7 +158,7 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
             raise ConfigurationError(msg)
         if not self._dataset.follows(state, batch):
             return
-        table = self._tables.table(batch, _schema_of(state))
+        table = self._tables.table(batch, self._schema(state, batch))
         if table.num_rows != len(batch):
             msg = f"job {batch.job_id!r}: the records have no columns, and a Parquet file holds nothing else; give some"
             raise ConfigurationError(msg)
@@ -160,7 +173,24 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink):
             raise StoreError(msg)
         schema = self._tables.known_schema() if state.batches == 0 else None
         empty = None if schema is None else self._file(schema.empty_table(), state, job.run, {})
-        self._state = self._dataset.finish(state, empty)
+        self._state = self._dataset.finish(state, job, empty)
+
+    def _schema(self, state: DatasetState, batch: Batch[Any]) -> Any:
+        """Give the schema of a run; None if its first batch decides.
+
+        Raises:
+            ConfigurationError: If a part would decide for itself alone.
+        """
+        schema = _schema_of(state)
+        if schema is None and self._dataset.whole is not None and not hasattr(batch.records, "to_pylist"):
+            schema = self._tables.known_schema()
+            if schema is None:
+                msg = (
+                    f"job {batch.job_id!r}: the connector tells no columns, so that each part would find types of its "
+                    "own for the same column; read it in one piece with run_full_sync"
+                )
+                raise ConfigurationError(msg)
+        return schema
 
     def _token(self, job: Job) -> int:
         # The job of `complete` is the one that is saved, without a lease.
