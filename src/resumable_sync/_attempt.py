@@ -122,7 +122,7 @@ class Attempt(Generic[RecordT]):
         self._pages = self._open_pages(pieces)
         self._recorder = recorder_of(pieces, self._keeper, self.job.run, time.monotonic)
         if pieces.observers:
-            plan = plan_of(self._stored, self._decision, pieces.guarantee, pieces.format)
+            plan = plan_of(self._stored, self._decision, pieces, pieces.format)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))
 
     def _placed(self, fingerprint: str | None) -> Pieces:

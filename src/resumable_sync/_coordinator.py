@@ -105,7 +105,7 @@ class Coordinator:
         if pieces.options.count and self.job.total_records is None:
             self._counter.start()
         if pieces.observers:
-            told = plan_of(self._stored, self._decision, pieces.guarantee)
+            told = plan_of(self._stored, self._decision, pieces)
             pieces.observers.tell(SyncStarted(job=self.job, plan=told))
 
     def _split(self, connector: Connector, parts: int) -> PartsPlan:

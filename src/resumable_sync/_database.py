@@ -240,11 +240,14 @@ def begin_write(connection: Connection) -> None:
     if connection.dialect.name != "sqlite":
         return
     driver_connection: Any = connection.connection.driver_connection
+    if not connection.in_transaction():
+        connection.begin()  # SQLAlchemy's notion of it; sends nothing
+    if driver_connection.in_transaction:
+        # A listener began it, as SQLAlchemy's documentation shows; nothing was done in it yet.
+        driver_connection.rollback()
     if driver_connection.in_transaction:
         msg = "the SQLite engine keeps a deferred transaction open (autocommit=False); make it with the default setting"
         raise ConfigurationError(msg)
-    if not connection.in_transaction():
-        connection.begin()  # SQLAlchemy's notion of it; sends nothing
     try:
         driver_connection.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:

@@ -330,6 +330,9 @@ class Plan:
         job: The job as stored; None if there is none.
         format: The form in which records may go from connector to sink, if the target suits it, such as
             `"postgresql-copy-text"`; `"records"`: as Python values.
+        durability: What a power cut, or a crash of the store's server, may cost, as an attribute `durability` of the
+            store says: `"full"`: nothing that was committed; `"relaxed"`: the newest batches are read and delivered
+            again, exactly once all the same where the sink writes in the store's transactions.
     """
 
     action: Action
@@ -340,6 +343,7 @@ class Plan:
     guarantee: Guarantee
     job: Job | None
     format: str = "records"
+    durability: Literal["full", "relaxed"] = "full"
 
 
 @attrs.frozen(kw_only=True)

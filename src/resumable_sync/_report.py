@@ -18,7 +18,7 @@ NOTE = "job "
 """How the library's notes on other people's errors begin."""
 
 
-def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee, format_: str = RECORDS) -> Plan:
+def plan_of(job: Job | None, decision: Decision, pieces: Pieces, format_: str = RECORDS) -> Plan:
     """Give a decision in the form that callers see."""
     return Plan(
         action=decision.action,
@@ -26,9 +26,10 @@ def plan_of(job: Job | None, decision: Decision, guarantee: Guarantee, format_: 
         cursor=decision.cursor,
         processed_records=decision.processed_records,
         total_records=_total(job, decision),
-        guarantee=guarantee,
+        guarantee=pieces.guarantee,
         job=job,
         format=format_,
+        durability=getattr(pieces.store, "durability", "full"),
     )
 
 

@@ -22,7 +22,7 @@ def plan(pieces: Pieces) -> Plan:
         connector = pinned(pieces.connector, decision, pieces.retrier)
         decision = locate(pieces.job_id, connector, decision, pieces.retrier)
         offered = pieces.retrier.call("formats", offered_formats, pieces)
-        return plan_of(job, decision, pieces.guarantee, offered[0].name if offered else RECORDS)
+        return plan_of(job, decision, pieces, offered[0].name if offered else RECORDS)
     except StopRequested as stopped:
         raise (stopped.__cause__ or stopped) from None
     except Exception as error:

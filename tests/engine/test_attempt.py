@@ -191,7 +191,8 @@ class TestBegin:
         opened = prepare(HALFWAY)
         decision = opened.attempt._decision
         opened.attempt.begin("source")
-        plan = plan_of(HALFWAY, decision, Guarantee.AT_LEAST_ONCE)
+        plan = plan_of(HALFWAY, decision, opened.attempt._pieces)
+        assert plan.guarantee == Guarantee.AT_LEAST_ONCE
         assert opened.events == [SyncStarted(job=opened.attempt.job, plan=plan)]
 
     def test_the_decision_is_logged(self, prepare: Open, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import NullPool
 
 from proxies import TCPProxy, is_commit
@@ -53,6 +54,31 @@ def delivered(url: str) -> list[Any]:
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(text("SELECT id, name, total FROM orders ORDER BY id"))]
+
+
+def begin_at_once(engine: Engine) -> Engine:
+    """Have an engine's transactions begin as SQLAlchemy's documentation shows it for SQLite."""
+
+    @event.listens_for(engine, "connect")
+    def connect(driver_connection: Any, _record: Any) -> None:
+        driver_connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def test_engines_whose_listeners_begin_transactions_are_used_as_they_are(source: str, tmp_path: Path) -> None:
+    store, target = (begin_at_once(create_engine(f"sqlite:///{tmp_path}/{name}.db")) for name in ("store", "target"))
+    for sink, home in ((SQLSink("orders", "append", url=target), target), (SQLSink("orders", "append"), store)):
+        with SQLJobStore(store) as jobs:
+            result = run_full_sync(str(home.url), SQLConnector(source, "orders"), sink, store=jobs, batch_size=20)
+        assert (result.status, result.guarantee) == ("completed", "exactly_once")
+        assert delivered(str(home.url)) == ROWS
+    store.dispose()
+    target.dispose()
 
 
 def test_a_missing_target_is_made_and_filled_in_the_store_s_database(source: str, database_url: str) -> None:

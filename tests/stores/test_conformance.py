@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from resumable_sync._cursor import encode_cursor
 from resumable_sync._model import Job, JobStatus, Lease
+from resumable_sync.stores._durability import Durability
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.single_worker import SingleWorkerJobStore
 from resumable_sync.stores.sql import SQLJobStore
@@ -31,6 +32,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 class TestSQLJobStore(JobStoreSuite):
     must_pickle = True
+    durability: Durability = "full"
 
     @pytest.fixture
     @override
@@ -38,7 +40,7 @@ class TestSQLJobStore(JobStoreSuite):
         made: list[SQLJobStore] = []
 
         def make() -> SQLJobStore:
-            made.append(SQLJobStore(database))
+            made.append(SQLJobStore(database, durability=self.durability))
             return made[-1]
 
         yield make
@@ -48,7 +50,7 @@ class TestSQLJobStore(JobStoreSuite):
     @pytest.fixture
     @override
     def store(self, database: str) -> Iterator[SQLJobStore]:
-        with SQLJobStore(database) as store:
+        with SQLJobStore(database, durability=self.durability) as store:
             for job in store.jobs():
                 store.delete(job.id)
             yield store
@@ -61,6 +63,12 @@ class TestSQLJobStore(JobStoreSuite):
         nowhere = url.set(database=str(tmp_path)) if url.host is None else url.set(port=1)
         with SQLJobStore(nowhere) as store:
             yield store
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+class TestSQLJobStoreRelaxed(TestSQLJobStore):
+    durability: Durability = "relaxed"
 
 
 class Clock:

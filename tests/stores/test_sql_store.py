@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,8 @@ class TestErrors:
     ) -> None:
         lease = held(store)
         do(database, f"ALTER TABLE resumable_sync_{table} RENAME TO gone")
-        transaction = EnlistedTransaction(store._connections.read(), store._save)
+        save = partial(store._save, store._statements.save)
+        transaction = EnlistedTransaction(store._connections.read(), save, None)
         with pytest.raises(StoreError) as caught:
             call(store, lease, transaction)
         assert str(caught.value).startswith(told)

@@ -126,7 +126,8 @@ def _planned(found: Plan) -> str:
     return (
         f"{found.action} at record {found.processed_records:,}"
         f"{'' if found.total_records is None else f' of {found.total_records:,}'}"
-        f" ({one_line(found.reason)}; {found.guarantee})"
+        f" ({one_line(found.reason)}; {found.guarantee}"
+        f"{'' if found.durability == 'full' else ', of which a power cut may undo the newest batches'})"
     )
 
 

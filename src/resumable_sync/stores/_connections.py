@@ -14,6 +14,7 @@ from typing_extensions import override
 from resumable_sync._database import begin_write, is_mysql, scrub
 from resumable_sync._errors import StateCorruptError
 from resumable_sync.stores import _foreign
+from resumable_sync.stores._durability import relax, restore
 from resumable_sync.stores._guard import Guard
 
 __all__ = ["Connections", "Translated", "Working"]
@@ -54,13 +55,17 @@ class Working:
         engine: Where it comes from.
         idle_seconds: After how long in an idle transaction the server ends it, so that a frozen process does not block
             its successor for ever.
+        relaxed: Whether commits on SQLite need not wait for the disk.
     """
 
-    def __init__(self, engine: Engine, idle_seconds: int) -> None:
+    def __init__(self, engine: Engine, idle_seconds: int, *, relaxed: bool = False) -> None:
         self.idle_seconds = idle_seconds
         self.connection = _connect(engine)
+        self._old_synchronous: int | None = None
         try:
             self._old_limit = _limit_idle(self.connection, idle_seconds)
+            if relaxed and engine.dialect.name == "sqlite":
+                self._old_synchronous = relax(self.connection)
             self.guard = Guard(self.connection)
         except BaseException:
             self.connection.close()
@@ -112,6 +117,8 @@ class Working:
             if self._old_limit is not None and not self.connection.invalidated:
                 _set_idle_limit(self.connection, self._old_limit)
                 self.connection.commit()
+            if self._old_synchronous is not None and not self.connection.invalidated:
+                restore(self.connection, self._old_synchronous)
             self.connection.close()
         except Exception:  # noqa: BLE001 - a broken connection is no reason to fail
             self.discard()
@@ -141,12 +148,14 @@ class Connections:
     Args:
         engine: Where they come from.
         owned: Whether the engine was made by the store, and is closed with it.
+        relaxed: Whether what a working thread commits on SQLite need not wait for the disk.
     """
 
-    def __init__(self, engine: Engine, *, owned: bool) -> None:
+    def __init__(self, engine: Engine, *, owned: bool, relaxed: bool = False) -> None:
         self.engine = engine
         self.idle_seconds = MIN_IDLE_SECONDS
         self._owned = owned
+        self._relaxed = relaxed
         self._pid = os.getpid()
         self._kept = _Kept()
         self._all: weakref.WeakSet[Working] = weakref.WeakSet()
@@ -182,7 +191,7 @@ class Connections:
             self.give_back()
             working = None
         if working is None:
-            working = self._kept.working = Working(self.engine, self.idle_seconds)
+            working = self._kept.working = Working(self.engine, self.idle_seconds, relaxed=self._relaxed)
             self._all.add(working)
         return working
 

@@ -34,6 +34,11 @@ _LIMIT_IDLE = (
     "set_config('idle_in_transaction_session_timeout', "
     "CAST(LEAST(GREATEST(lease_ttl / 1000, 10000), 2147483647) AS TEXT), true)"
 )
+# A job that ends must have ended: its caller is told so.
+_RELAX = (
+    "set_config('synchronous_commit', "
+    f"CASE status WHEN '{JobStatus.RUNNING.value}' THEN 'off' ELSE current_setting('synchronous_commit') END, true)"
+)
 
 
 class Statements:
@@ -45,12 +50,17 @@ class Statements:
         tables: The tables.
         dialect: What they are in.
         version: Which version of them; of an older one `load` and `jobs` may be used, and nothing else.
+        relaxed: Whether the commit of a save on PostgreSQL need not wait for the disk. Saves then need `b_least` and
+            `b_most`, the numbers of batches that the job may have.
 
     Attributes:
+        save_enlisted: Saves in a transaction of the caller's, which commits as he wants it.
         extended: Asks what `save` and `renew` made of the lease; None where they tell it themselves.
     """
 
-    def __init__(self, tables: Tables, dialect: Dialect, version: int = SCHEMA_VERSION) -> None:
+    def __init__(
+        self, tables: Tables, dialect: Dialect, version: int = SCHEMA_VERSION, *, relaxed: bool = False
+    ) -> None:
         jobs, meta = tables.jobs, tables.meta
         columns, clock = jobs.c, Clock()
         # They get the types of the columns that they are compared with or added to.
@@ -68,6 +78,7 @@ class Statements:
         self.jobs = every.order_by(columns.id)
         self.load = every.where(this)
         self.lease = select(*lease).where(this)
+        self.held_batches = select(columns.processed_batches).where(this, newest, columns.lease_ttl.is_not(None))
         self.create = insert_if_missing(jobs, dialect).values(**_new_job(clock))
         grant = update(jobs).ordered_values(
             # First, since on MySQL what follows sees the new owner.
@@ -83,14 +94,20 @@ class Statements:
         held = update(jobs).where(this, newest, columns.lease_ttl.is_not(None))
         save: Any = held.values(lease_expires_at=clock + columns.lease_ttl, saved_token=columns.fencing_token)
         renew: Any = held.values(lease_expires_at=clock + ttl, lease_ttl=ttl)
+        enlisted = save
         extended = columns.lease_expires_at, columns.stop_requested
         self.extended: Prepared | None = None
         if dialect.update_returning:
             limit: list[Any] = [literal_column(_LIMIT_IDLE)] if dialect.name == "postgresql" else []
-            save, renew = save.returning(*extended, *limit), renew.returning(*extended)
+            if relaxed:
+                save = save.where(columns.processed_batches.between(bindparam("b_least"), bindparam("b_most")))
+            enlisted = save.returning(*extended, *limit)
+            save = save.returning(*extended, *limit, *([literal_column(_RELAX)] if relaxed else []))
+            renew = renew.returning(*extended)
         else:
             self.extended = Prepared(select(*extended).where(this), dialect)
         self.save = Prepared(save, dialect, JOB_COLUMNS)
+        self.save_enlisted = Prepared(enlisted, dialect, JOB_COLUMNS) if relaxed else self.save
         self.renew = Prepared(renew, dialect)
         self.release = (
             update(jobs)

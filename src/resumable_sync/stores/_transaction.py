@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Job, Lease
 from resumable_sync.stores._connections import Connections, Translated, Working
+from resumable_sync.stores._durability import Saved
 
 __all__ = ["EnlistedTransaction", "OwnTransaction", "Save", "refuse_inside_transaction"]
 
@@ -41,10 +42,12 @@ class OwnTransaction:
     A class and not a generator function: an interrupt inside `contextlib.contextmanager` can leave it open.
     """
 
-    def __init__(self, connections: Connections, identity: str, save: Save) -> None:
+    def __init__(self, connections: Connections, identity: str, save: Save, saved: Saved | None) -> None:
         self._connections = connections
         self._identity = identity
         self._save = save
+        self._saved = saved
+        self._last: tuple[Lease, int] | None = None
         self._working: Working | None = None
         self._outer: tuple[str, ...] = ()
 
@@ -66,7 +69,9 @@ class OwnTransaction:
         """
         working = self._open
         working.guard.check(working.connection)
-        return self._save(working.connection, job, lease)
+        extended = self._save(working.connection, job, lease)
+        self._last = lease, job.processed_batches
+        return extended
 
     @property
     def _open(self) -> Working:
@@ -101,9 +106,13 @@ class OwnTransaction:
         committed = False
         try:
             if kind is None:
+                if self._saved is not None and self._last is not None:
+                    self._saved.in_doubt(*self._last)
                 with Translated("committing to the job store"):
                     working.commit()
                 committed = True
+                if self._saved is not None and self._last is not None:
+                    self._saved.committed(*self._last)
         finally:
             if not committed:
                 working.rollback()
@@ -121,11 +130,13 @@ class EnlistedTransaction:
     Args:
         connection: The caller's.
         save: Saves on it.
+        saved: Is told that it may be committed.
     """
 
-    def __init__(self, connection: Connection, save: Save) -> None:
+    def __init__(self, connection: Connection, save: Save, saved: Saved | None) -> None:
         self._connection = connection
         self._save = save
+        self._saved = saved
 
     @property
     def connection(self) -> Connection:
@@ -146,7 +157,10 @@ class EnlistedTransaction:
                     "engine.begin() on an engine without isolation_level='AUTOCOMMIT'"
                 )
                 raise ConfigurationError(msg)
-        return self._save(self._connection, job, lease)
+        extended = self._save(self._connection, job, lease)
+        if self._saved is not None:
+            self._saved.in_doubt(lease, job.processed_batches)
+        return extended
 
 
 def _commits_by_itself(connection: Connection) -> bool:

@@ -5,6 +5,7 @@ import re
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ from resumable_sync._protocols import DeadLetterStore, LineageStore, StoreTransa
 from resumable_sync._validate import check_job_id
 from resumable_sync.stores import _schema
 from resumable_sync.stores._connections import Connections, Translated
+from resumable_sync.stores._durability import Durability, Saved, check_durability
 from resumable_sync.stores._histories import Histories
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT, check_owner, check_ttl
@@ -84,9 +86,16 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
             `RESUMABLE_SYNC_STORE`, else the SQLite file `resumable_sync.db` in the working directory. In-memory SQLite
             is refused: a heartbeat of its own connection would not see it.
         table_prefix: What the names of the tables start with: letters, digits and `_`, at most 40.
+        durability: `"full"`: what was saved survives a crash of the server and a power cut. `"relaxed"`: they may undo
+            the newest batches, those of less than a second; PostgreSQL then commits without waiting for the disk
+            (`synchronous_commit=off`), and SQLite does (`synchronous=NORMAL`, if in WAL mode). Rows that a sink wrote
+            in the store's transactions are undone with their checkpoint, so that they are delivered exactly once all
+            the same; others may be delivered again. Leases, and jobs that ended, are never undone. An attempt whose
+            batches were undone fails with `StoreError`, and the next start goes on from what is left. A kill of the
+            process, however hard, undoes nothing. Not possible on MariaDB and MySQL.
 
     Raises:
-        ConfigurationError: If the URL or the prefix cannot be used.
+        ConfigurationError: If the URL, the prefix or the durability cannot be used.
 
     Examples:
         >>> from resumable_sync.stores.sql import SQLJobStore
@@ -95,15 +104,23 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
         None
     """
 
-    def __init__(self, url_or_engine: str | URL | Engine | None = None, *, table_prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(
+        self,
+        url_or_engine: str | URL | Engine | None = None,
+        *,
+        table_prefix: str = DEFAULT_PREFIX,
+        durability: Durability = "full",
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_]{1,40}", table_prefix):
             msg = f"table_prefix={table_prefix!r} cannot start a table's name; use 1 to 40 letters, digits and _"
             raise ConfigurationError(msg)
         if url_or_engine is None:
             url_or_engine = os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_URL
-        self._open(make_engine(url_or_engine, durable=True), table_prefix, owned=not isinstance(url_or_engine, Engine))
+        owned = not isinstance(url_or_engine, Engine)
+        self._open(make_engine(url_or_engine, durable=True), table_prefix, durability, owned=owned)
 
-    def _open(self, engine: Engine, prefix: str, *, owned: bool) -> None:
+    def _open(self, engine: Engine, prefix: str, durability: Durability, *, owned: bool) -> None:
+        self.durability = check_durability(durability, engine.dialect)
         self._path = sqlite_path(engine.url) if engine.dialect.name == "sqlite" else None
         if engine.dialect.name == "sqlite" and self._path is None:
             msg = "an in-memory SQLite database cannot be a job store; use a file, or MemoryJobStore"
@@ -111,11 +128,14 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
         self._prefix = prefix
         self._owned = owned
         self._tables = _schema.tables(prefix)
-        self._statements = Statements(self._tables, engine.dialect)
+        relaxed = durability == "relaxed"
+        # SQLite crashes with the processes that use it, and nothing goes on from its memory.
+        self._saved = Saved() if relaxed and engine.dialect.name == "postgresql" else None
+        self._statements = Statements(self._tables, engine.dialect, relaxed=self._saved is not None)
         self._lineage = Lineage(self._tables, engine.dialect)
         self._histories = Histories(self._tables)
         self._identity = database_identity(engine)
-        self._connections = Connections(engine, owned=owned)
+        self._connections = Connections(engine, owned=owned, relaxed=relaxed)
         self._upkeep = Upkeep(self._tables, self._connections, self._path)
         # Engines whose connections may be enlisted.
         self._known: weakref.WeakSet[Engine] = weakref.WeakSet([engine])
@@ -129,10 +149,10 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
         url = self._connections.engine.url
         if self._path is not None and not str(url.database).startswith("file:"):
             url = url.set(database=str(self._path))  # the other process may have another working directory
-        return {"url": url, "table_prefix": self._prefix}
+        return {"url": url, "table_prefix": self._prefix, "durability": self.durability}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(make_engine(state["url"], durable=True), state["table_prefix"], owned=True)
+        self._open(make_engine(state["url"], durable=True), state["table_prefix"], state["durability"], owned=True)
 
     @override
     def __repr__(self) -> str:
@@ -254,6 +274,8 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
                     self._lineage.given_back(connection, lease)
         finally:
             self._connections.give_back()
+            if self._saved is not None:
+                self._saved.forget(lease)
         if not released:
             raise LeaseLostError(lease.job_id, lease.fencing_token)
 
@@ -284,7 +306,8 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
 
     @override
     def transaction(self) -> AbstractContextManager[StoreTransaction]:
-        return OwnTransaction(self._connections, self._identity, self._save)
+        save = partial(self._save, self._statements.save)
+        return OwnTransaction(self._connections, self._identity, save, self._saved)
 
     @override
     def enlist(self, connection: Connection) -> StoreTransaction:
@@ -299,7 +322,7 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
                     )
                     raise ConfigurationError(msg)
                 self._known.add(connection.engine)
-        return EnlistedTransaction(connection, self._save)
+        return EnlistedTransaction(connection, partial(self._save, self._statements.save_enlisted), self._saved)
 
     @override
     def add_dead_letters(self, letters: Sequence[DeadLetter], transaction: StoreTransaction) -> None:
@@ -359,14 +382,24 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
             return None if version is None else self._statements
         return Statements(self._tables, self._connections.engine.dialect, version)
 
-    def _save(self, connection: Connection, job: Job, lease: Lease) -> Lease:
+    def _save(self, statement: Prepared, connection: Connection, job: Job, lease: Lease) -> Lease:
         if job.id != lease.job_id:
             msg = f"job {job.id!r} cannot be saved under a lease of {lease.job_id!r}; acquire a lease of its own"
             raise ConfigurationError(msg)
         parameters = row_of_job(job)
         parameters["b_id"], parameters["b_token"] = lease.job_id, lease.fencing_token
+        if self._saved is not None:
+            parameters["b_least"], parameters["b_most"] = self._saved.expected(lease)
         with Translated("saving", job.id):
-            return self._extend(connection, self._statements.save, parameters, lease)
+            try:
+                return self._extend(connection, statement, parameters, lease)
+            except LeaseLostError:
+                if self._saved is not None:
+                    held = {"b_id": lease.job_id, "b_token": lease.fencing_token}
+                    batches = connection.execute(self._statements.held_batches, held).scalar_one_or_none()
+                    if batches is not None:
+                        raise self._saved.undone(lease, batches) from None
+                raise
 
     def _extend(self, connection: Connection, update: Prepared, parameters: dict[str, Any], lease: Lease) -> Lease:
         """Send an UPDATE that extends the lease, and give the lease as it is then.
@@ -392,14 +425,17 @@ def _microseconds(seconds: float) -> int:
     return max(1, round(seconds * 1_000_000))
 
 
-def from_data(*, url: URLOrParts | None = None, table_prefix: str = DEFAULT_PREFIX) -> SQLJobStore:
+def from_data(
+    *, url: URLOrParts | None = None, table_prefix: str = DEFAULT_PREFIX, durability: Durability = "full"
+) -> SQLJobStore:
     """Build a `SQLJobStore` from plain data; what the registry calls for `{"type": "sql", ...}`.
 
     Args:
         url: As for `SQLJobStore`, or the parts of a URL in a dict.
         table_prefix: As for `SQLJobStore`.
+        durability: As for `SQLJobStore`.
 
     Raises:
-        ConfigurationError: If the URL or the prefix cannot be used.
+        ConfigurationError: If the URL, the prefix or the durability cannot be used.
     """
-    return SQLJobStore(None if url is None else parse_url(url), table_prefix=table_prefix)
+    return SQLJobStore(None if url is None else parse_url(url), table_prefix=table_prefix, durability=durability)

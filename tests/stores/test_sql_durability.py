@@ -1,0 +1,109 @@
+"""What `durability="relaxed"` changes of a store, and where it is refused."""
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from sqlalchemy import Connection, create_engine, event
+from typing_extensions import override
+
+from resumable_sync import ConfigurationError, MemoryJobStore, OffsetConnector, plan_full_sync, registry, transactional
+from resumable_sync._model import JobStatus
+from resumable_sync.stores.sql import SQLJobStore
+
+NORMAL, FULL = 1, 2
+
+
+class Nothing(OffsetConnector[int]):
+    """No numbers."""
+
+    @override
+    def fetch(self, offset: int, limit: int) -> list[int]:
+        return []
+
+
+def synchronous(connection: Connection) -> Any:
+    return connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+
+
+def working(store: SQLJobStore) -> Any:
+    """Give the setting of a batch's transaction."""
+    lease = store.acquire("job", owner="one", ttl=60.0)
+    job = store.load("job")
+    assert job is not None
+    with store.transaction() as transaction:
+        found = synchronous(transaction.connection)
+        lease = transaction.save(attrs.evolve(job, status=JobStatus.RUNNING), lease)
+    store.release(lease)
+    return found
+
+
+def test_only_the_working_connection_of_sqlite_is_relaxed(tmp_path: Path) -> None:
+    with SQLJobStore(f"sqlite:///{tmp_path}/jobs.db", durability="relaxed") as store:
+        for _ in range(2):
+            assert working(store) == NORMAL
+            with store._connections.write() as connection:
+                assert synchronous(connection) == FULL
+    with SQLJobStore(f"sqlite:///{tmp_path}/jobs.db") as store:
+        assert working(store) == FULL
+
+
+def test_an_engine_gets_its_connections_back_as_they_were(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/jobs.db")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    @event.listens_for(engine, "connect")
+    def connect(driver_connection: Any, _record: Any) -> None:
+        driver_connection.isolation_level = None
+
+    assert working(SQLJobStore(engine, durability="relaxed")) == NORMAL
+    with engine.connect() as connection:
+        assert synchronous(connection) == FULL
+    engine.dispose()
+
+
+def test_a_file_that_is_not_in_wal_mode_is_not_relaxed(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/jobs.db")
+    with SQLJobStore(engine, durability="relaxed") as store:
+        store.release(store.acquire("job", owner="one", ttl=60.0))
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode=DELETE").scalar_one() == "delete"
+        assert working(store) == FULL
+    engine.dispose()
+
+
+def test_it_is_carried_along(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    with SQLJobStore(url, durability="relaxed") as store:
+        assert pickle.loads(pickle.dumps(store)).durability == "relaxed"
+    made = registry.store({"type": "sql", "url": url, "durability": "relaxed"})
+    assert isinstance(made, SQLJobStore)
+    assert made.durability == "relaxed"
+
+
+def test_the_plan_says_it(tmp_path: Path) -> None:
+    sink = transactional(lambda batch, connection: None)
+    with SQLJobStore(f"sqlite:///{tmp_path}/jobs.db", durability="relaxed") as store:
+        plan = plan_full_sync("job", Nothing(), sink, store=store)
+    assert (plan.guarantee, plan.durability) == ("exactly_once", "relaxed")
+    plan = plan_full_sync("job", Nothing(), lambda batch: None, store=MemoryJobStore())
+    assert plan.durability == "full"
+
+
+@pytest.mark.parametrize("wrong", ["fast", True, None, "Full"])
+def test_other_values_are_refused(tmp_path: Path, wrong: Any) -> None:
+    message = re.escape(f"durability={wrong!r} is not possible; give 'full' or 'relaxed'")
+    with pytest.raises(ConfigurationError, match=message):
+        SQLJobStore(f"sqlite:///{tmp_path}/jobs.db", durability=wrong)
+
+
+def test_mariadb_cannot(new_database: Callable[[str], str]) -> None:
+    with pytest.raises(ConfigurationError, match="innodb_flush_log_at_trx_commit"):
+        SQLJobStore(new_database("mariadb"), durability="relaxed")
