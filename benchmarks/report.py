@@ -102,7 +102,9 @@ def long_past(store: SQLJobStore) -> None:
         for place in range(MAX_SAMPLES)
     )  # fmt: skip
     stops = dict.fromkeys(range(100), "a stop was requested")
-    store.keep_history(History(run=2, guarantee=Guarantee.AT_LEAST_ONCE, samples=samples, stops=stops), lease)
+    store.keep_history(
+        History(run_id=job.run_id, guarantee=Guarantee.AT_LEAST_ONCE, samples=samples, stops=stops), lease
+    )
     letters = [
         DeadLetter(job_id="orders", run=2, record=["x" * 10_000], error=f"Error{place}: {'y' * 2_000}", key="k")
         for place in range(LETTERS)

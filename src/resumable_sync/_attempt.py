@@ -120,7 +120,7 @@ class Attempt(Generic[RecordT]):
             self._delivery = Delivery(pieces, pieces.sink, checkpoints)
             self._pieces = pieces = in_best_format(pieces, checkpoints.job)
         self._pages = self._open_pages(pieces)
-        self._recorder = recorder_of(pieces, self._keeper, self.job.run, time.monotonic)
+        self._recorder = recorder_of(pieces, self._keeper, self.job.run_id, time.monotonic)
         if pieces.observers:
             plan = plan_of(self._stored, self._decision, pieces, pieces.format)
             pieces.observers.tell(SyncStarted(job=checkpoints.job, plan=plan))

@@ -74,14 +74,14 @@ class History:
     """How a run went, beyond what its job and attempts say.
 
     Attributes:
-        run: Number of the run.
+        run_id: UUID of the run; that of another one says nothing about the job's current run.
         guarantee: What held for the target in its last attempt.
         format: The form in which records went from connector to sink, as in `Plan`.
         samples: At most 300, in the order in which they were taken.
         stops: Why attempts were interrupted, by number of the attempt: the last hundred of them.
     """
 
-    run: int
+    run_id: str | None
     guarantee: Guarantee
     format: str = RECORDS
     samples: tuple[Sample, ...] = ()

@@ -32,7 +32,7 @@ class Recorder:
         store: The store.
         keeper: Keeps the lease.
         pieces: What the call works with.
-        run: Number of the run.
+        run_id: UUID of the run.
         clock: Gives seconds that never go back.
     """
 
@@ -41,13 +41,13 @@ class Recorder:
         store: HistoryStore,
         keeper: LeaseKeeper,
         pieces: Pieces,
-        run: int,
+        run_id: str | None,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._keeper = keeper
         self._pieces = pieces
-        self._run = run
+        self._run_id = run_id
         self._clock = clock
         self._begun = self._mark = clock()
         # By the store's clock, as the times of the attempts: this host's may show another time.
@@ -130,19 +130,19 @@ class Recorder:
     def _earlier(self) -> History:
         """Give what earlier attempts of the run left, or an empty history."""
         pieces = self._pieces
-        fresh = History(run=self._run, guarantee=pieces.guarantee, format=pieces.format)
+        fresh = History(run_id=self._run_id, guarantee=pieces.guarantee, format=pieces.format)
         try:
             kept = self._store.history(pieces.job_id)
         except StateCorruptError as error:
             logger.warning("job %r: its history is damaged and begins anew: %s", pieces.job_id, error)
             return fresh
-        if kept is None or kept.run != self._run:
+        if kept is None or kept.run_id != self._run_id:
             return fresh
         return attrs.evolve(fresh, samples=kept.samples, stops=kept.stops)
 
 
-def recorder_of(pieces: Pieces, keeper: LeaseKeeper, run: int, clock: Callable[[], float]) -> Recorder | None:
+def recorder_of(pieces: Pieces, keeper: LeaseKeeper, run_id: str | None, clock: Callable[[], float]) -> Recorder | None:
     """Give what takes the history of an attempt; None where the store keeps none."""
     if not isinstance(pieces.store, HistoryStore):
         return None
-    return Recorder(pieces.store, keeper, pieces, run, clock)
+    return Recorder(pieces.store, keeper, pieces, run_id, clock)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, event
 from typing_extensions import override
 
-from doubles import FAST, Numbers, Target
+from doubles import FAST, Numbers, Target, saved
 from resumable_sync import (
     Batch,
     BatchCommitted,
@@ -38,6 +38,7 @@ from resumable_sync._pieces import Pieces, put_together
 from resumable_sync._recorder import Recorder, recorder_of
 from resumable_sync.stores.sql import SQLJobStore
 
+RUN_ID, OTHER_ID = "0a1b2c3d-0000-4000-8000-0123456789ab", "0a1b2c3d-0000-4000-8000-0123456789ac"
 START = datetime(2026, 11, 29, tzinfo=UTC)
 SUMS = ("records", "batches", "read_seconds", "write_seconds", "commit_seconds", "failed_tries")
 
@@ -145,7 +146,7 @@ def setting() -> Setting:
     store, clock = Counting(), Clock()
     pieces = put_together("j", Numbers(10), Target(), store, make_options("j", {}))
     keeper = LeaseKeeper(store, store.acquire("j", owner="o", ttl=60.0), 60.0, pieces.stop)
-    recorder = recorder_of(pieces, keeper, 4, clock)
+    recorder = recorder_of(pieces, keeper, RUN_ID, clock)
     assert recorder is not None
     return Setting(store, clock, pieces, recorder)
 
@@ -157,7 +158,7 @@ class TestSampling:
         (history,) = setting.store.kept
         assert history == setting.store.history("j")
         assert history is not None
-        assert (history.run, history.guarantee, history.format) == (4, Guarantee.AT_LEAST_ONCE, "records")
+        assert (history.run_id, history.guarantee, history.format) == (RUN_ID, Guarantee.AT_LEAST_ONCE, "records")
         (one,) = history.samples
         assert attrs.evolve(one, started_at=START) == sample(
             2, 0, one.seconds, records=30, batches=3, read_seconds=0.75, write_seconds=1.5, commit_seconds=0.375,
@@ -212,16 +213,16 @@ class TestSampling:
 
     def test_the_last_hundred_stops_are_kept(self, setting: Setting) -> None:
         stops = dict.fromkeys(range(1, 101), "x")
-        kept = History(run=4, guarantee=Guarantee.EXACTLY_ONCE, stops=stops)
+        kept = History(run_id=RUN_ID, guarantee=Guarantee.EXACTLY_ONCE, stops=stops)
         setting.store._histories["j"] = kept
         setting.recorder.close(setting.result(attrs.evolve(JOB, attempt=101), "y"))
         history = setting.store.kept[-1]
         assert history is not None
         assert list(history.stops.items()) == [*list(stops.items())[1:], (101, "y")]
 
-    @pytest.mark.parametrize(("run", "samples"), [(4, 2), (3, 1)])
-    def test_it_goes_on_with_what_its_run_has(self, setting: Setting, run: int, samples: int) -> None:
-        earlier = History(run=run, guarantee=Guarantee.EXACTLY_ONCE, samples=(sample(1, 0),))
+    @pytest.mark.parametrize(("run_id", "samples"), [(RUN_ID, 2), (OTHER_ID, 1)])
+    def test_it_goes_on_with_what_its_run_has(self, setting: Setting, run_id: str, samples: int) -> None:
+        earlier = History(run_id=run_id, guarantee=Guarantee.EXACTLY_ONCE, samples=(sample(1, 0),))
         setting.store._histories["j"] = earlier
         setting.batch(1.0, JOB)
         history = setting.store.kept[-1]
@@ -245,7 +246,7 @@ class TestSampling:
             acquire = load = jobs = renew = save = release = request_stop = delete = None
 
         pieces = attrs.evolve(setting.pieces, store=Plain())  # type: ignore[arg-type]
-        assert recorder_of(pieces, setting.recorder._keeper, 1, Clock()) is None
+        assert recorder_of(pieces, setting.recorder._keeper, RUN_ID, Clock()) is None
 
 
 def history_of(store: HistoryStore) -> History:
@@ -261,7 +262,7 @@ class TestSyncs:
         history = history_of(store)
         assert [(one.attempt, one.records, one.batches) for one in history.samples] == [(1, 20, 2), (2, 30, 3)]
         assert [one.processed_records for one in history.samples] == [20, 50]
-        assert (history.run, history.stops) == (1, {1: "max_records=20 reached"})
+        assert (history.run_id, history.stops) == (saved(store).run_id, {1: "max_records=20 reached"})
         for one, attempt in zip(history.samples, store.attempts("j"), strict=True):
             assert attempt.ended_at is not None
             assert attempt.started_at - timedelta(seconds=0.1) < one.started_at < one.ended_at
@@ -270,7 +271,8 @@ class TestSyncs:
             assert min(parts) >= 0 < sum(parts) <= one.seconds
         run_full_sync("j", Numbers(50), Target(), store=store, batch_size=50)
         history = history_of(store)
-        assert (history.run, [one.records for one in history.samples], history.stops) == (2, [50], {})
+        assert (history.run_id, [one.records for one in history.samples]) == (saved(store).run_id, [50])
+        assert history.stops == {}
 
     def test_a_reset_drops_it(self, store: MemoryJobStore) -> None:
         run_full_sync("j", Numbers(50), Target(), store=store, max_records=20)

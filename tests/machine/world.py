@@ -22,7 +22,7 @@ BYSTANDER = "bystander"
 BEGINNING = -1_000_000
 STAGINGS = "resumable_sync_staging"
 KNOWN_TABLES = {"target", "foreign_table", "sqlite_sequence", "resumable_sync_checkpoints", STAGINGS} | {
-    f"resumable_sync_{name}" for name in ("jobs", "dead_letters", "meta", "attempts")
+    f"resumable_sync_{name}" for name in ("jobs", "dead_letters", "meta", "attempts", "history")
 }
 TTL = 1_000_000.0  # ends only when the machine says so
 

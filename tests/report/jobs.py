@@ -84,7 +84,7 @@ class Shop:
             )  # fmt: skip
             lease = self.store.save(job, lease)
             if guarantee is not None:
-                history = History(run=run, guarantee=guarantee, samples=tuple(samples), stops=stops)
+                history = History(run_id=RUN_ID, guarantee=guarantee, samples=tuple(samples), stops=stops)
                 self.store.keep_history(history, lease)
             if past.end == "died":
                 self._tokens[job_id] = lease.fencing_token

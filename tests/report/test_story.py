@@ -19,6 +19,8 @@ from report.jobs import NOW, Past, Shop
 from resumable_sync import (
     ConfigurationError,
     Guarantee,
+    History,
+    Sample,
     SingleWorkerJobStore,
     plan_full_sync,
     reset_job,
@@ -30,6 +32,7 @@ from resumable_sync.report._axis import TimeAxis, nice_top, value_ticks
 from resumable_sync.report._markup import Markup, element, join
 from resumable_sync.report._sentences import in_a_sentence, next_start
 from resumable_sync.report._story import Story, tell, tell_all
+from resumable_sync.report._together import together
 from resumable_sync.report._words import compact, counted, duration, one_line, percent, rate
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -232,6 +235,8 @@ class TestStories:
         story = told(shop)
         assert in_a_sentence(story) == "Nothing was delivered yet, run 4 comes next."
         assert next_start(story)[0] == "Begins run 4 at the beginning"
+        assert story.run_attempts == []
+        assert len(story.earlier_runs) == 1
 
     def test_times_add_up(self) -> None:
         shop = Shop()
@@ -265,6 +270,39 @@ class TestStories:
         assert [story.job.id for story in tell_all(shop.store, shop.now)] == [
             "failed", "interrupted", "running", "completed",
         ]  # fmt: skip
+
+
+class TestParts:
+    @given(
+        st.lists(st.tuples(st.integers(0, 500), st.floats(0.001, 400), st.integers(0, 1_000)), min_size=1, max_size=20)
+    )
+    def test_together_they_did_what_each_of_them_did(self, stretches: list[tuple[int, float, int]]) -> None:
+        histories = [
+            History(
+                run_id="x",
+                guarantee=Guarantee.EXACTLY_ONCE,
+                samples=(
+                    Sample(
+                        attempt=1, started_at=NOW + timedelta(seconds=start), seconds=seconds, records=records,
+                        batches=1, read_seconds=seconds / 2, write_seconds=seconds / 4,
+                        commit_seconds=0.0, processed_records=records,
+                    ),
+                ),
+            )
+            for start, seconds, records in stretches
+        ]  # fmt: skip
+        whole = together("y", [], histories)
+        assert whole is not None
+        assert whole.run_id == "y"
+        assert sum(one.records for one in whole.samples) == sum(records for *_, records in stretches)
+        assert sum(one.batches for one in whole.samples) == len(stretches)
+        seconds = sum(seconds for _, seconds, _ in stretches)
+        assert sum(one.read_seconds for one in whole.samples) == pytest.approx(seconds / 2)
+        records = [one.processed_records for one in whole.samples]
+        assert records == sorted(records)
+
+    def test_without_samples_there_is_no_history(self) -> None:
+        assert together(None, [], []) is None
 
 
 class TestPages:
@@ -344,7 +382,13 @@ class TestPages:
         shop = Shop()
         with ThreadPoolExecutor(2) as pool:
             run_partitioned_sync("j", Numbers(100), lambda _: None, store=shop.store, parts=4, executor=pool)
+        story = told(shop)
+        assert story.history is not None
+        assert sum(one.records for one in story.samples) == story.samples[-1].processed_records == 100
+        assert sum(one.batches for one in story.samples) == 4
+        assert story.worker_seconds == pytest.approx(sum(one.seconds for one in story.shares))
         page = job_report("j", store=shop.store)
+        assert "Records a second" in page
         assert "4 of 4 parts completed." in page
         assert "j/0003" in page
         assert [story.job.id for story in tell_all(shop.store, NOW)] == ["j"]

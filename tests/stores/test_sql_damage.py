@@ -292,13 +292,14 @@ def test_lineage_that_is_no_text_stops_nothing(sqlite_url: str, field: str) -> N
 DAMAGED_HISTORIES = [
     "[",
     "[1,[]]",
-    '[1,[1,"often","records","",[]]]',
-    '[1,[1,"at_least_once","records","1,2",[]]]',
-    '[1,[1,"at_least_once","records","1,2,3,4,5,6,7,8,9,x",[]]]',
-    '[1,[1,"at_least_once","records","1,2,3,4,5,6,7,8,9,-1",[]]]',
-    '[1,[1,"at_least_once","records",7,[]]]',
-    '[1,[1,"at_least_once","records","",[1]]]',
-    '[1,[1,"at_least_once","records","1,9223372036854775807,1,1,1,1,1,1,1,1",[]]]',
+    '[1,[1,"at_least_once","records","",[]]]',
+    '[1,[null,"often","records","",[]]]',
+    '[1,[null,"at_least_once","records","1,2",[]]]',
+    '[1,[null,"at_least_once","records","1,2,3,4,5,6,7,8,9,x",[]]]',
+    '[1,[null,"at_least_once","records","1,2,3,4,5,6,7,8,9,-1",[]]]',
+    '[1,[null,"at_least_once","records",7,[]]]',
+    '[1,[null,"at_least_once","records","",[1]]]',
+    '[1,[null,"at_least_once","records","1,9223372036854775807,1,1,1,1,1,1,1,1",[]]]',
 ]
 
 

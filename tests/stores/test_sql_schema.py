@@ -212,7 +212,7 @@ def test_an_older_database_is_migrated(database_url: str, engine: Engine, old: J
         store.release(lease)
         assert [one.outcome for one in store.attempts("job")][-1:] == ["interrupted"]
         lease = store.acquire("job", owner="three", ttl=60.0)
-        history = History(run=3, guarantee=Guarantee.EXACTLY_ONCE)
+        history = History(run_id=None, guarantee=Guarantee.EXACTLY_ONCE)
         store.keep_history(history, lease)
         assert store.history("job") == history
     tables = _schema.tables("resumable_sync_")

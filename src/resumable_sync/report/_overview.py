@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from resumable_sync.report._markup import Markup, element
-from resumable_sync.report._page import footer, page, pill, share_bar, story_body
+from resumable_sync.report._page import footer, page, pill, share_of, story_body
 from resumable_sync.report._sentences import in_a_sentence
 from resumable_sync.report._story import ATTENTION, Story
 from resumable_sync.report._words import counted, moment
@@ -50,11 +50,10 @@ def _folded(story: Story) -> Markup:
 
 def _line(story: Story) -> list[Markup]:
     job = story.job
-    whole = job.processed_records if job.status.exhausted else job.total_records or 0
     moved = "" if job.updated_at is None else f" Last moved {moment(job.updated_at)}."
     return [
         element("b", job.id),
         pill(story),
-        share_bar(job.processed_records, whole, story.standing),
+        share_of(job, story.standing),
         element("span", in_a_sentence(story) + moved, class_="soft"),
     ]

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from resumable_sync._model import AttemptRecord
+from resumable_sync._model import AttemptRecord, Job
 from resumable_sync.report import _charts
 from resumable_sync.report._markup import Markup, element, join
 from resumable_sync.report._sentences import in_a_sentence, next_start, what_holds
 from resumable_sync.report._story import Story
 from resumable_sync.report._words import UNKNOWN, counted, duration, moment, number, one_line, percent, rate
 
-__all__ = ["page", "pill", "share_bar", "story_body", "story_page"]
+__all__ = ["page", "pill", "share_of", "story_body", "story_page"]
 
 SHOWN_ERRORS = 12
 SHORTEST = 0.001
@@ -79,6 +79,12 @@ def share_bar(part: float, whole: float, kind: str = "") -> Markup:
     """Draw a part of a whole."""
     width = 100 * min(part / whole, 1.0) if whole > 0 else 0.0
     return element("span", element("span", style=f"width:{width:.1f}%"), class_=f"share {kind}".strip())
+
+
+def share_of(job: Job, kind: str) -> Markup:
+    """Draw how far a job is; nothing where nobody knows how far it is to go."""
+    whole = job.processed_records if job.status.exhausted else job.total_records or 0
+    return share_bar(job.processed_records, whole, kind)
 
 
 def story_body(story: Story) -> Markup:
@@ -230,6 +236,7 @@ def _shares(story: Story) -> Markup:
         for one in shares
         if one.seconds >= SHORTEST
     ]
+    workers = "" if story.worker_seconds is None else " It is the time of the workers of all parts."
     tries = sum(one.failed_tries for one in story.samples)
     told = f"{counted(tries, 'call')} failed for the moment and {'was' if tries == 1 else 'were'} tried again."
     return element(
@@ -237,7 +244,7 @@ def _shares(story: Story) -> Markup:
         element("h2", "Where the time goes"),
         element("div", *bar, class_="bar"),
         element("table", element("tbody", *rows)),
-        element("p", told if tries else "No call had to be tried again.", class_="soft small"),
+        element("p", f"{told if tries else 'No call had to be tried again.'}{workers}", class_="soft small"),
     )
 
 
@@ -249,7 +256,7 @@ def _parts(story: Story) -> Markup:
             "tr",
             element("td", part.id),
             element("td", str(part.status)),
-            element("td", share_bar(part.processed_records, part.total_records or 0, str(part.status))),
+            element("td", share_of(part, str(part.status))),
             element("td", number(part.processed_records), class_="n"),
         )
         for part in story.parts

@@ -55,7 +55,7 @@ def _where(story: Story) -> str:
 
 def _how(story: Story) -> str:
     attempts = story.run_attempts
-    if not attempts or story.standing == "pending":
+    if not attempts:
         return ""
     begun = story.begun_at or attempts[0].started_at
     told = f" in {duration((story.ended_at - begun).total_seconds())}"

@@ -14,6 +14,7 @@ from resumable_sync._model import AttemptRecord, Guarantee, Job, JobStatus
 from resumable_sync._parts_plan import PartsPlan, part_id
 from resumable_sync._protocols import DeadLetterStore, JobStore, LineageStore
 from resumable_sync._restart import Decision, Rules, decide
+from resumable_sync.report._together import together
 
 __all__ = ["ATTENTION", "Share", "Standing", "Story", "tell", "tell_all"]
 
@@ -48,7 +49,8 @@ class Story:
     Attributes:
         job: The job.
         attempts: All that are kept, of earlier runs too, the oldest first.
-        history: Of the current run; None if there is none.
+        history: Of the current run, of a job in parts that of all its parts; None if there is none.
+        worker_seconds: How long the workers of all parts were at work; None of a job in one piece.
         errors: How many dead letters there are by the type of their error; None if that was not counted.
         decision: What the next start would do.
         parts: The parts of a job that is synced in parts, as far as they were begun.
@@ -58,6 +60,7 @@ class Story:
     job: Job
     attempts: Sequence[AttemptRecord]
     history: History | None
+    worker_seconds: float | None
     errors: Sequence[tuple[str, int]] | None
     decision: Decision
     parts: Sequence[Job]
@@ -76,15 +79,16 @@ class Story:
 
     @property
     def run_attempts(self) -> list[AttemptRecord]:
-        """The attempts of the current run."""
-        return [one for one in self.attempts if one.run == self.job.run]
+        """The attempts of the current run; a job that was reset has none."""
+        return [one for one in self.attempts if one.run == self.job.run and self.job.status is not JobStatus.PENDING]
 
     @property
     def earlier_runs(self) -> list[list[AttemptRecord]]:
         """The attempts of each earlier run that is known, the newest run first."""
         runs: dict[int, list[AttemptRecord]] = {}
+        current = self.run_attempts
         for one in self.attempts:
-            if one.run != self.job.run and one.to_records:
+            if one not in current and one.to_records:
                 runs.setdefault(one.run, []).append(one)
         return [runs[run] for run in sorted(runs, reverse=True)]
 
@@ -131,6 +135,9 @@ class Story:
             return []
         parts = {name: sum(getattr(one, f"{name}_seconds") for one in samples) for name in ("read", "write", "commit")}
         working = sum(one.seconds for one in samples)
+        if self.worker_seconds is not None:
+            parts["wait"] = max(self.worker_seconds - sum(parts.values()), 0.0)
+            return [Share(name=name, seconds=seconds) for name, seconds in parts.items()]
         whole = (self.ended_at - (self.begun_at or samples[0].started_at)).total_seconds()
         parts["wait"] = max(working - sum(parts.values()), 0.0)
         parts["away"] = max(whole - working, 0.0)
@@ -167,17 +174,27 @@ def tell_all(store: JobStore, now: datetime) -> list[Story]:
 
 def _story(job: Job, store: JobStore, now: datetime) -> Story:
     gone = job.lease is not None and owner_gone(job.lease.owner)
-    history = store.history(job.id) if isinstance(store, HistoryStore) else None
+    attempts = list(store.attempts(job.id)) if isinstance(store, LineageStore) else []
+    parts = list(_parts(job, store))
+    histories = [found for one in (parts or [job]) if (found := _history(one, store)) is not None]
+    history = histories[0] if histories and not parts else together(job.run_id, attempts, histories)
+    seconds = sum(sample.seconds for one in histories for sample in one.samples)
     return Story(
         job=job,
-        attempts=list(store.attempts(job.id)) if isinstance(store, LineageStore) else [],
-        history=history if history is not None and history.run == job.run else None,
+        attempts=attempts,
+        history=history,
+        worker_seconds=seconds if parts else None,
         errors=_errors(job, store),
         # Asked for the place alone: whether the source has changed it would have to be asked itself.
         decision=decide(job, Rules(seekable=True), now=now, owner_gone=gone),
-        parts=list(_parts(job, store)),
+        parts=parts,
         now=now,
     )
+
+
+def _history(job: Job, store: JobStore) -> History | None:
+    history = store.history(job.id) if isinstance(store, HistoryStore) else None
+    return history if history is not None and history.run_id == job.run_id else None
 
 
 def _parts(job: Job, store: JobStore) -> Iterable[Job]:

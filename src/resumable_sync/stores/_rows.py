@@ -200,7 +200,7 @@ def attempt_from_row(row: Row) -> AttemptRecord:
 
 
 def text_of_history(history: History) -> str:
-    """Give a history as text: the codec's `[run, guarantee, format, samples, stops]`.
+    """Give a history as text: the codec's `[run_id, guarantee, format, samples, stops]`.
 
     The samples are text themselves, `1,1795915552532000,...;...`: written every second, they must not cost what the
     codec takes for a thousand numbers. Times are in microseconds.
@@ -212,7 +212,7 @@ def text_of_history(history: History) -> str:
         for one in history.samples
     )
     stops = [[attempt, reason] for attempt, reason in history.stops.items()]
-    return encode_value([history.run, str(history.guarantee), history.format, samples, stops])
+    return encode_value([history.run_id, str(history.guarantee), history.format, samples, stops])
 
 
 def history_from_text(job_id: str, text: Any) -> History:
@@ -223,9 +223,9 @@ def history_from_text(job_id: str, text: Any) -> History:
     """
     value = decode_value(text, job_id=job_id, field="samples")
     try:
-        run, guarantee, format_, samples, stops = value
+        run_id, guarantee, format_, samples, stops = value
         return History(
-            run=_count(job_id, "samples", run),
+            run_id=_run_id(job_id, run_id, "samples"),
             guarantee=Guarantee(guarantee),
             format=str(format_),
             samples=tuple(_sample(job_id, sample) for sample in samples.split(";") if sample),
@@ -300,11 +300,11 @@ def _status(job_id: str, value: Any) -> JobStatus:
         raise StateCorruptError(job_id, "status", f"is none of {', '.join(JobStatus)}") from None
 
 
-def _run_id(job_id: str, value: Any) -> str | None:
+def _run_id(job_id: str, value: Any, field: str = "run_id") -> str | None:
     if value is None:
         return None
     if type(value) is not str or not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value):
-        raise StateCorruptError(job_id, "run_id", "is not a UUID")
+        raise StateCorruptError(job_id, field, "is not a UUID")
     return str(UUID(value))
 
 

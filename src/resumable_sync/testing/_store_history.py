@@ -18,13 +18,14 @@ __all__ = ["StoredHistory"]
 Expire = Callable[[Lease], None]
 MakeStore = Callable[[], JobStore]
 
+_RUN_ID = "0a1b2c3d-0000-4000-8000-0123456789ab"
 _START = datetime(2026, 11, 28, 12, 30, 1, 234_567, tzinfo=UTC)
 
 
-def _history(samples: int = 3, run: int = 1) -> History:
+def _history(samples: int = 3, run_id: str = _RUN_ID) -> History:
     """Give one with every field in use."""
     return History(
-        run=run,
+        run_id=run_id,
         guarantee=Guarantee.AT_LEAST_ONCE,
         format="a form",
         samples=tuple(
@@ -66,7 +67,7 @@ class StoredHistory(StoreBase):
     def test_a_history_is_kept(self, histories: HistoryStore, make_store: MakeStore) -> None:
         """It comes back as it was, in another process too, and a later one takes its place."""
         _, lease = self.begin(histories)
-        for history in (_history(300), _history(0, run=2)):
+        for history in (_history(300), _history(0, run_id=_RUN_ID.replace("a", "b"))):
             histories.keep_history(history, lease)
             other = make_store()
             assert isinstance(other, HistoryStore)
@@ -124,7 +125,11 @@ class StoredHistory(StoreBase):
     def test_history_belongs_to_its_job(self, histories: HistoryStore) -> None:
         """Ids are exact."""
         keep = partial(attrs.evolve, _history())
-        for run, job_id in enumerate(("job", "JOB", "job ")):
-            histories.keep_history(keep(run=run), histories.acquire(job_id, owner="one", ttl=LONG))
+        for number, job_id in enumerate(("job", "JOB", "job ")):
+            histories.keep_history(keep(stops={number: "x"}), histories.acquire(job_id, owner="one", ttl=LONG))
         histories.delete("JOB")
-        assert [histories.history(job_id) for job_id in ("job", "JOB", "job ")] == [keep(run=0), None, keep(run=2)]
+        assert [histories.history(job_id) for job_id in ("job", "JOB", "job ")] == [
+            keep(stops={0: "x"}),
+            None,
+            keep(stops={2: "x"}),
+        ]
