@@ -263,6 +263,13 @@ class TestStories:
         assert len(story.run_attempts) == 1
         assert "Earlier runs" in job_report("j", store=shop.store)
 
+    def test_nobody_knows_how_long_one_lasted_that_was_never_heard_of(self) -> None:
+        shop = Shop()
+        shop.live("j", [Past(seconds=0, end="died"), Past(seconds=5, end="completed")])
+        page = job_report("j", store=shop.store)
+        assert ">\N{EN DASH}<" in page
+        assert ">0 ms<" not in page
+
     def test_what_needs_a_hand_comes_first(self) -> None:
         shop = Shop()
         for end in ("completed", "failed", "interrupted", "running"):

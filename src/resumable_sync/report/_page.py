@@ -178,11 +178,14 @@ def _attempt_rows(one: AttemptRecord, story: Story) -> list[Markup]:
     worker = one_line(one.owner, 60) if one.host is None else f"{one.host} {one.pid}"
     why = _why(one, story)
     ended = [element("i", class_=one.outcome), one.outcome, element("span", why, class_="soft") if why else ""]
+    seconds = (end - one.started_at).total_seconds()
+    # One that died before anybody heard of it lasted nobody knows how long.
+    lasted = duration(seconds) if seconds or one.outcome != "died" else UNKNOWN
     row = element(
         "tr",
         element("td", str(one.attempt), class_="n"),
         _when(one),
-        element("td", duration((end - one.started_at).total_seconds()), class_="n"),
+        element("td", lasted, class_="n"),
         element("td", f"+{number(one.to_records - one.from_records)}", class_="n"),
         element("td", *ended, class_="t"),
         element("td", worker, class_="t"),
