@@ -1,11 +1,12 @@
 """The history of a run: what is sampled, how often, and that the sync does not notice."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, event
 from typing_extensions import override
@@ -27,6 +28,7 @@ from resumable_sync import (
     StoreError,
     SyncResult,
     TransientError,
+    _recorder,
     reset_job,
     run_full_sync,
     transactional,
@@ -67,6 +69,7 @@ class TestThinning:
         assert thinned(samples, 5) == tuple(samples)
         assert thinned([]) == ()
 
+    @settings(deadline=None, max_examples=50)
     @given(st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(1, 64)), max_size=60), st.integers(20, 40))
     def test_nothing_is_lost(self, steps: list[tuple[int, int]], limit: int) -> None:
         samples: list[Sample] = []
@@ -144,7 +147,7 @@ JOB = Job(id="j", status=JobStatus.RUNNING, run=4, attempt=2, processed_records=
 @pytest.fixture
 def setting() -> Setting:
     store, clock = Counting(), Clock()
-    pieces = put_together("j", Numbers(10), Target(), store, make_options("j", {}))
+    pieces = attrs.evolve(put_together("j", Numbers(10), Target(), store, make_options("j", {})), format="a form")
     keeper = LeaseKeeper(store, store.acquire("j", owner="o", ttl=60.0), 60.0, pieces.stop)
     recorder = recorder_of(pieces, keeper, RUN_ID, clock)
     assert recorder is not None
@@ -158,7 +161,7 @@ class TestSampling:
         (history,) = setting.store.kept
         assert history == setting.store.history("j")
         assert history is not None
-        assert (history.run_id, history.guarantee, history.format) == (RUN_ID, Guarantee.AT_LEAST_ONCE, "records")
+        assert (history.run_id, history.guarantee, history.format) == (RUN_ID, Guarantee.AT_LEAST_ONCE, "a form")
         (one,) = history.samples
         assert attrs.evolve(one, started_at=START) == sample(
             2, 0, one.seconds, records=30, batches=3, read_seconds=0.75, write_seconds=1.5, commit_seconds=0.375,
@@ -173,6 +176,7 @@ class TestSampling:
         history = setting.store.kept[-1]
         assert history is not None
         assert len(history.samples) == 10
+        assert sums(history.samples) == pytest.approx([200, 20, 20 * 0.25, 20 * 0.5, 20 * 0.125, 0])
         for one, other in zip(history.samples, history.samples[1:], strict=False):
             assert abs((other.started_at - one.ended_at).total_seconds()) < 0.001
 
@@ -238,7 +242,8 @@ class TestSampling:
             setting.batch(1.0, JOB)
         setting.recorder.close(setting.result(JOB))
         assert len(setting.store.kept) == 1
-        assert ("disk full" in caplog.text) is not lost
+        told = "job 'j': its history is not kept for the rest of this attempt: StoreError: disk full"
+        assert (told in caplog.text) is not lost
         assert len(caplog.records) == (0 if lost else 1)
 
     def test_a_store_without_history_is_left_alone(self, setting: Setting) -> None:
@@ -256,6 +261,11 @@ def history_of(store: HistoryStore) -> History:
 
 
 class TestSyncs:
+    @pytest.fixture(autouse=True)
+    def one_sample_for_each_attempt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However slow the machine is."""
+        monkeypatch.setattr(_recorder, "MIN_SECONDS", 3_600.0)
+
     def test_attempts_leave_one_history_and_a_new_run_its_own(self, store: MemoryJobStore) -> None:
         run_full_sync("j", Numbers(50), Target(), store=store, batch_size=10, max_records=20)
         run_full_sync("j", Numbers(50), Target(), store=store, batch_size=10)
@@ -265,10 +275,10 @@ class TestSyncs:
         assert (history.run_id, history.stops) == (saved(store).run_id, {1: "max_records=20 reached"})
         for one, attempt in zip(history.samples, store.attempts("j"), strict=True):
             assert attempt.ended_at is not None
-            assert attempt.started_at - timedelta(seconds=0.1) < one.started_at < one.ended_at
-            assert one.ended_at < attempt.ended_at + timedelta(seconds=0.1)
+            assert attempt.started_at - timedelta(minutes=1) < one.started_at < one.ended_at
+            assert one.ended_at < attempt.ended_at + timedelta(minutes=1)
             parts = one.read_seconds, one.write_seconds, one.commit_seconds
-            assert min(parts) >= 0 < sum(parts) <= one.seconds
+            assert min(parts) >= 0 < sum(parts) <= one.seconds + 1e-6
         run_full_sync("j", Numbers(50), Target(), store=store, batch_size=50)
         history = history_of(store)
         assert (history.run_id, [one.records for one in history.samples]) == (saved(store).run_id, [50])
@@ -290,6 +300,16 @@ class TestSyncs:
         (one,) = history_of(store).samples
         assert (one.records, one.failed_tries) == (20, 5)
 
+    def test_an_attempt_that_got_no_batch_leaves_none(self, store: MemoryJobStore) -> None:
+        class Unprepared(Target):
+            @override
+            def begin(self, job: Job, connection: Any) -> None:
+                raise OSError("no target")
+
+        with pytest.raises(OSError, match="no target"):
+            run_full_sync("j", Numbers(50), Unprepared(), store=store)
+        assert (saved(store).status, store.history("j")) == ("failed", None)
+
     def test_a_history_that_cannot_be_kept_is_no_reason_to_fail(self, caplog: pytest.LogCaptureFixture) -> None:
         store = Counting()
         store.failure = StoreError("disk full")
@@ -298,13 +318,19 @@ class TestSyncs:
 
     def test_the_time_of_a_loop_is_that_of_its_body(self, store: MemoryJobStore) -> None:
         told: list[Any] = []
+        spent: list[float] = []
         with FullSync("j", Numbers(20), store=store, batch_size=10, observers=[told.append]) as sync:
             for _ in sync:
-                sum(range(200_000))
+                begun = time.monotonic()
+                sum(range(100_000))
+                spent.append(time.monotonic() - begun)
         committed = [one for one in told if isinstance(one, BatchCommitted)]
-        assert all(one.write_seconds > 0.0005 > one.commit_seconds for one in committed)
-        (one,) = history_of(store).samples
-        assert one.write_seconds == pytest.approx(sum(both.write_seconds - both.commit_seconds for both in committed))
+        for one, seconds in zip(committed, spent, strict=True):
+            assert one.write_seconds - one.commit_seconds >= seconds
+        (whole,) = history_of(store).samples
+        assert whole.write_seconds == pytest.approx(sum(both.write_seconds - both.commit_seconds for both in committed))
+        assert whole.commit_seconds == pytest.approx(sum(both.commit_seconds for both in committed))
+        assert all(both.commit_seconds > 0 for both in committed)
 
     def test_a_transaction_of_ones_own_says_what_held(self, sqlite_url: str) -> None:
         engine = create_engine(sqlite_url)
@@ -326,7 +352,6 @@ class TestSyncs:
                 statements.clear()
                 sink = transactional(lambda _, connection: None)
                 run_full_sync("j", Numbers(records), sink, store=store, batch_size=batch_size)
-                # The second time the sample of a slow machine, which takes more than a second, may come on top.
                 about = [one for one in statements if "resumable_sync_history" in one and "CREATE" not in one]
                 assert len(about) <= 4, about
         engine.dispose()

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
@@ -111,6 +111,7 @@ class TestWords:
 
 
 class TestAxes:
+    @settings(deadline=None, max_examples=50)
     @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**5)), min_size=1, max_size=20))
     def test_later_is_never_further_left(self, spans: list[tuple[int, int]]) -> None:
         times = [(NOW + timedelta(seconds=start), NOW + timedelta(seconds=start + length)) for start, length in spans]
@@ -135,6 +136,7 @@ class TestAxes:
         assert (axis.at(at(-5)), axis.at(at(20))) == (0, 1)
         assert [tick.label for tick in axis.ticks()] == ["00:00", "00:30", "01:00", "12:30", "13:00"]
 
+    @settings(deadline=None, max_examples=50)
     @given(st.floats(1e-6, 1e12))
     def test_the_top_is_round_and_near(self, greatest: float) -> None:
         top = nice_top(greatest)
@@ -147,6 +149,7 @@ class TestAxes:
 
 
 class TestMarkup:
+    @settings(deadline=None, max_examples=50)
     @given(st.text(), st.text())
     def test_whatever_is_no_markup_is_text(self, text: str, value: str) -> None:
         page = element("p", text, title=value)
@@ -280,6 +283,7 @@ class TestStories:
 
 
 class TestParts:
+    @settings(deadline=None, max_examples=50)
     @given(
         st.lists(st.tuples(st.integers(0, 500), st.floats(0.001, 400), st.integers(0, 1_000)), min_size=1, max_size=20)
     )

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from doubles import Numbers
-from resumable_sync import run_full_sync
+from resumable_sync import _recorder, run_full_sync
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
 from resumable_sync._model import DeadLetter, Job, JobStatus
 from resumable_sync.stores.sql import SQLJobStore
@@ -304,7 +304,10 @@ DAMAGED_HISTORIES = [
 
 
 @pytest.mark.parametrize("text_of", DAMAGED_HISTORIES)
-def test_damaged_history_is_named_and_stops_nothing(store: SQLJobStore, engine: Engine, text_of: str) -> None:
+def test_damaged_history_is_named_and_stops_nothing(
+    store: SQLJobStore, engine: Engine, text_of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_recorder, "MIN_SECONDS", 3_600.0)  # one sample, however slow the machine is
     numbers = Numbers(20)
     run_full_sync("job", numbers, lambda _: None, store=store, max_records=10, batch_size=10)
     assert store.history("job") is not None
