@@ -55,6 +55,24 @@ def sums(samples: Any) -> list[float]:
     return [sum(getattr(one, field) for one in samples) for field in SUMS]
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(1, 64)), max_size=60), st.integers(20, 40))
+def test_thinning_loses_nothing(steps: list[tuple[int, int]], limit: int) -> None:
+    samples: list[Sample] = []
+    attempt, now = 1, 0.0
+    for died, quarters in steps:
+        attempt += died
+        samples.append(sample(attempt, now, quarters / 4, processed_records=len(samples)))
+        now += quarters / 4
+    attempts = list(dict.fromkeys(one.attempt for one in samples))
+    kept = thinned(samples, limit)
+    assert len(kept) <= limit
+    if len(attempts) <= limit:
+        assert sums(kept) == sums(samples)
+        assert list(dict.fromkeys(one.attempt for one in kept)) == attempts
+    assert [one.started_at for one in kept] == sorted(one.started_at for one in kept)
+
+
 class TestThinning:
     def test_two_stretches_side_by_side_make_one(self) -> None:
         both = sample(1, 0, processed_records=10) + sample(1, 1.5, 0.5, processed_records=20, failed_tries=3)
@@ -69,22 +87,26 @@ class TestThinning:
         assert thinned(samples, 5) == tuple(samples)
         assert thinned([]) == ()
 
-    @settings(deadline=None, max_examples=50)
-    @given(st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(1, 64)), max_size=60), st.integers(20, 40))
-    def test_nothing_is_lost(self, steps: list[tuple[int, int]], limit: int) -> None:
-        samples: list[Sample] = []
-        attempt, now = 1, 0.0
-        for died, quarters in steps:
-            attempt += died
-            samples.append(sample(attempt, now, quarters / 4, processed_records=len(samples)))
-            now += quarters / 4
-        attempts = list(dict.fromkeys(one.attempt for one in samples))
-        kept = thinned(samples, limit)
-        assert len(kept) <= limit
-        if len(attempts) <= limit:
-            assert sums(kept) == sums(samples)
-            assert list(dict.fromkeys(one.attempt for one in kept)) == attempts
-        assert [one.started_at for one in kept] == sorted(one.started_at for one in kept)
+    @pytest.mark.parametrize(
+        ("taken", "limit", "kept"),
+        [
+            ([(1, 1), (1, 1), (1, 1)], 2, [(1, 2), (1, 1)]),  # the older pair
+            ([(1, 10), (1, 1), (1, 1)], 2, [(1, 10), (1, 2)]),  # the shorter pair
+            ([(1, 1), (1, 1), (2, 1)], 2, [(1, 2), (2, 1)]),
+            ([(1, 1), (2, 1), (2, 1)], 2, [(1, 1), (2, 2)]),
+            ([(1, 1), (1, 1), (2, 1), (3, 1)], 2, [(2, 1), (3, 1)]),
+            ([(1, 1)] * 4, 1, [(1, 4)]),
+            ([(1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (1, 4)], 3, [(1, 2), (1, 3), (1, 4)]),
+        ],
+    )
+    def test_which_pair_becomes_one(
+        self, taken: list[tuple[int, int]], limit: int, kept: list[tuple[int, int]]
+    ) -> None:
+        now, samples = 0, []
+        for attempt, seconds in taken:
+            samples.append(sample(attempt, now, seconds))
+            now += seconds
+        assert [(one.attempt, one.seconds) for one in thinned(samples, limit)] == kept
 
     def test_old_samples_become_the_longer_ones_and_none_too_long(self) -> None:
         kept: tuple[Sample, ...] = ()
