@@ -131,6 +131,12 @@ class SQLSuite(ConnectorSuite):
         return change
 
 
+# By key and in a stream MariaDB reads in its own way; these are the same text on every database.
+less_often_on_mariadb = pytest.mark.parametrize(
+    "database_url", ["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.crash)], indirect=True
+)
+
+
 class TestSQLConnectorByKey(SQLSuite):
     @pytest.fixture
     @override
@@ -147,6 +153,7 @@ class TestSQLConnectorStream(SQLSuite):
             yield connector
 
 
+@less_often_on_mariadb
 class TestSQLConnectorByOffset(SQLSuite):
     @pytest.fixture
     @override
@@ -160,6 +167,7 @@ class TestSQLConnectorByOffset(SQLSuite):
         return [[-1], ["1"], [True], [1, 2], [[1, "k"], [1, "k"]], "x", 7, (5,), [5, "short"], [0, "12345678"]]
 
 
+@less_often_on_mariadb
 class TestSQLConnectorOnQuery(SQLSuite):
     columns = "name, b, a"
 
@@ -171,6 +179,7 @@ class TestSQLConnectorOnQuery(SQLSuite):
             yield connector
 
 
+@less_often_on_mariadb
 class TestSQLQueryTemplate(SQLSuite):
     @pytest.fixture
     @override

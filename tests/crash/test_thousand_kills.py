@@ -63,7 +63,7 @@ def _program(
 
 @pytest.mark.parametrize(("kind", "mode"), [("sqlite", "append"), ("postgresql", "upsert"), ("mariadb", "upsert")])
 def test_a_few_kills(new_database: NewDatabase, kind: str, mode: str) -> None:
-    assert _run(_program(new_database, kind, kind, "store", mode=mode, rows=500), 10).repeated == 0
+    assert _run(_program(new_database, kind, kind, "store", mode=mode, rows=500), 6).repeated == 0
 
 
 @pytest.mark.crash

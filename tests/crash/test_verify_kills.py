@@ -125,7 +125,7 @@ def check(proof: Proof, expected: Sequence[tuple[Any, ...]]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_kills(new_database: NewDatabase, kind: str) -> None:
-    kill_often(Proof(source=new_database(kind), target=new_database(kind), rows=300), 5)
+    kill_often(Proof(source=new_database(kind), target=new_database(kind), rows=300), 3)
 
 
 @pytest.mark.crash

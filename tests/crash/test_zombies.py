@@ -126,9 +126,9 @@ def test_while_the_successor_is_at_work(new_database: NewDatabase, kind: str) ->
 @pytest.mark.parametrize(
     ("store", "target", "fault"),
     [
-        ("sqlite", "postgresql", Fault("write", 2, freeze_process)),
+        pytest.param("sqlite", "postgresql", Fault("write", 2, freeze_process), marks=pytest.mark.crash),
         ("sqlite", "postgresql", Fault("write", 2, freeze_process, when="after")),
-        ("postgresql", "sqlite", Fault("write", 2, freeze_process)),
+        pytest.param("postgresql", "sqlite", Fault("write", 2, freeze_process), marks=pytest.mark.crash),
         ("postgresql", "sqlite", Fault("save", 5, freeze_process)),
     ],
     ids=_name,
