@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -395,7 +396,11 @@ class TestPages:
         assert pages.next() is None
         assert not pages.exhausted
         go_on.set()
-        assert pages.next().page.cursor == 20
+        # The stop is still there: it ends each wait until the reader's thread has come to the page.
+        deadline = time.monotonic() + PATIENCE
+        while (found := pages.next()) is None:
+            assert time.monotonic() < deadline
+        assert found.page.cursor == 20
 
     def test_without_a_stop_the_wait_goes_on(self, read: Any, stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_pages, "POLL_SECONDS", 0.001)
