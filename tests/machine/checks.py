@@ -63,7 +63,8 @@ class Checked(RuleBasedStateMachine):
 
     def check_onward(self, last: Seen, seen: Seen) -> None:
         one, two = last.job, seen.job
-        if one.run_id != two.run_id:
+        # Without an id there is no run: one may have begun and been reset since, which leaves none again.
+        if one.run_id is None or one.run_id != two.run_id:
             assert two.run >= one.run or one.run_id is None, "the run went back"
             return
         assert two.run == one.run

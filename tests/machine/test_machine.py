@@ -429,6 +429,20 @@ def test_a_run_may_be_published_and_forgotten_within_one_step(machine: type[Mach
         state.teardown()
 
 
+@pytest.mark.parametrize("machine", REPLACING[:1], indirect=True, ids=str)
+def test_a_run_may_begin_and_be_reset_within_one_step(machine: type[Machine]) -> None:
+    """The model once took the job that was reset before and the one that was reset after for the same run."""
+    for call in range(6):
+        state = machine()
+        state.begin(rows=0, refused=set())
+        state.leave(which=0, script=None)
+        state.reset(script=None)
+        state.holds()
+        state.reset(script=(call, "overtaken", 1))
+        state.holds()
+        state.teardown()
+
+
 @pytest.mark.parametrize("machine", KINDS[:1], indirect=True, ids=str)
 def test_what_a_dead_worker_counts_is_no_death_of_a_thread(machine: type[Machine]) -> None:
     """Nobody catches it there: the machine failed when a worker died while its source was counted."""
