@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from proxies import Link, TCPProxy, is_commit
 from servers import ManagedServer, Server
+from waiting import until
 
 SERVERS = ["postgres", "mariadb"]
 LIMIT = 60.0
@@ -136,7 +137,7 @@ with servers.{kind}_server(own=True) as server:
         assert starter.stdout is not None
         pid, folder = starter.stdout.readline().split()
         starter.send_signal(signal.SIGKILL)
-    wait_until(lambda: not is_running(int(pid)) and not Path(folder).exists())
+    until(lambda: not is_running(int(pid)) and not Path(folder).exists())
 
 
 def is_running(pid: int) -> bool:
@@ -145,13 +146,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_proxy_forwards(proxy: TCPProxy) -> None:

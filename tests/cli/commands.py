@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 
 from resumable_sync import Job
 from resumable_sync.stores.sql import SQLJobStore
-from trouble.parts import until
+from waiting import until
 
 __all__ = ["ROWS", "Shop", "rows_of", "write"]
 

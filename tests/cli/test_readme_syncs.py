@@ -11,7 +11,7 @@ from pyarrow import parquet
 from cli.commands import ROWS, SECONDS, Shop, rows_of, write
 from connectors.http_api import Reply, Request, api_of, orders
 from resumable_sync.stores.sql import SQLJobStore
-from trouble.parts import until
+from waiting import until
 
 pytestmark = pytest.mark.kills
 

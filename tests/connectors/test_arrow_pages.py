@@ -13,7 +13,7 @@ from resumable_sync._retry import is_transient
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.stores.memory import MemoryJobStore
-from trouble.parts import until
+from waiting import until
 
 KEYS = {
     "bigint": "i - 5",

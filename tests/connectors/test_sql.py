@@ -3,7 +3,6 @@
 import gc
 import pickle
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from resumable_sync._model import Page
 from resumable_sync.connectors._identity import query_identity
 from resumable_sync.connectors._readers import KeysetReader
 from resumable_sync.connectors.sql import Paging, SQLConnector, SQLQueryTemplate
+from waiting import until
 
 
 def kind_of(url: str) -> str:
@@ -429,27 +429,20 @@ def test_connections_close_with_the_connector(
     connector = SQLConnector(url, "items", paging=paging)
     pages = connector.read(None, 5)
     next(pages)
-    wait_for(lambda: open_connections(url) == 1)  # those of `make_items` may take a moment to end
+    until(lambda: open_connections(url) == 1)  # those of `make_items` may take a moment to end
     pages.close()  # type: ignore[attr-defined]
     if end == "close":
         connector.close()
     del connector, pages
     gc.collect()
-    wait_for(lambda: open_connections(url) == 0)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
+    until(lambda: open_connections(url) == 0)
 
 
 def test_no_transaction_stays_open_between_pages(postgres_url: str, connect: Connect) -> None:
     make_items(postgres_url)
     pages = connect(postgres_url, "items").read(None, 5)
     next(pages)
-    wait_for(lambda: open_connections(postgres_url) == 1)
+    until(lambda: open_connections(postgres_url) == 1)
     with create_engine(postgres_url, poolclass=NullPool).connect() as connection:
         states = connection.exec_driver_sql(
             "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -478,9 +471,9 @@ def test_stream_is_given_up_early_without_reading_the_rest(mariadb_url: str, con
     connector = connect(mariadb_url, "big", paging="stream")
     pages = connector.read(None, 10)
     assert ids([next(pages)]) == list(range(1, 11))
-    wait_for(lambda: open_connections(mariadb_url) == 1)
+    until(lambda: open_connections(mariadb_url) == 1)
     pages.close()  # type: ignore[attr-defined]
-    wait_for(lambda: open_connections(mariadb_url) == 0)
+    until(lambda: open_connections(mariadb_url) == 0)
     assert ids([next(connector.read([[199_990], [200_000]], 100))]) == list(range(199_991, 200_001))
 
 

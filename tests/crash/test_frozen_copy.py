@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 
 from crash.programs import SOURCE, Program
 from resumable_sync.testing import SyncProcess, SyncProcesses
-from trouble.parts import is_stopped, until
+from trouble.parts import is_stopped
+from waiting import until
 
 ROWS = 40_000
 # A batch must not fit into the buffers of a connection, or it is sent before anybody can stop the process.

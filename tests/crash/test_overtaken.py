@@ -17,7 +17,8 @@ from crash.programs import JOB_ID, Program
 from resumable_sync import JobHeldError, StoreError
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Ended, SyncProcess, SyncProcesses
-from trouble.parts import is_stopped, until
+from trouble.parts import is_stopped
+from waiting import until
 
 ROUNDS = int(os.environ.get("RESUMABLE_SYNC_TEST_OVERTAKEN", "200"))
 """In how many rounds a worker is overtaken, per backend."""

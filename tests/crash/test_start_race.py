@@ -1,7 +1,5 @@
 """Twenty processes start the same new job at once: one runs, the others are told that it is held."""
 
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -12,17 +10,15 @@ import pytest
 
 from crash.programs import Program
 from resumable_sync.testing import Fault, SyncParts, SyncProcesses
+from waiting import until
 
 PROCESSES = 20
 BOUND = 90.0
 
 
 def _wait_for(path: Path) -> None:
-    """Wait, in bounded time, for a file that somebody else makes."""
-    deadline = time.monotonic() + BOUND
-    pause = threading.Event()
-    while not path.exists() and time.monotonic() < deadline:
-        pause.wait(0.01)
+    """Wait for a file that somebody else makes."""
+    until(path.exists, BOUND)
 
 
 def make(program: Program, folder: Path) -> SyncParts:
@@ -46,10 +42,7 @@ def test_one_of_twenty_runs(new_database: Callable[[str], str], tmp_path: Path, 
     with SyncProcesses() as processes:
         children = [processes.start(partial(make, program, tmp_path)) for _ in range(PROCESSES)]
         (tmp_path / "start").touch()
-        deadline = time.monotonic() + BOUND
-        pause = threading.Event()
-        while sum(child.wait(0) is not None for child in children) < PROCESSES - 1 and time.monotonic() < deadline:
-            pause.wait(0.02)
+        until(lambda: sum(child.wait(0) is not None for child in children) >= PROCESSES - 1, BOUND)
         (tmp_path / "others ended").touch()
         ended = [child.wait(BOUND) for child in children]
     outcomes = Counter(one and (one.error or one.status) for one in ended)

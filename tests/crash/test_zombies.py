@@ -1,7 +1,5 @@
 """A process is stopped beyond its lease, overtaken, then continued: nothing that it does then has any effect."""
 
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from sqlalchemy import text
 
 from crash.programs import Program
 from resumable_sync.testing import Fault, SyncProcess, SyncProcesses, freeze_process
+from waiting import until
 
 NewDatabase = Callable[[str], str]
 OPTIONS = {"batch_size": 6, "lease_ttl": 1.0, "if_held": "wait"}
@@ -19,14 +18,13 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 
 def _wait_until_frozen(process: SyncProcess) -> None:
-    deadline = time.monotonic() + 60
-    pause = threading.Event()
-    stat = Path(f"/proc/{process.pid}/stat")
-    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+    def is_frozen() -> bool:
         ended = process.wait(0)
         assert ended is None, ended
-        assert time.monotonic() < deadline, "the process did not freeze"
-        pause.wait(0.01)
+        return stat.read_text().rpartition(")")[2].split()[0] == "T"
+
+    stat = Path(f"/proc/{process.pid}/stat")
+    until(is_frozen, otherwise="the process did not freeze")
 
 
 def _frozen(processes: SyncProcesses, program: Program, fault: Fault) -> SyncProcess:

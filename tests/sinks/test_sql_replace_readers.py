@@ -1,7 +1,6 @@
 """Readers of a table on PostgreSQL while it is replaced."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from resumable_sync import TransientError
 from resumable_sync.sinks import _swap_postgresql
 from sinks.postgresql import ORDERS, rows, run, stage, swap
+from waiting import until
 
 
 @pytest.fixture
@@ -21,12 +21,8 @@ def orders(postgres_url: str) -> Iterator[Engine]:
 
 
 def _wait_until_blocked(engine: Engine, *, by: str = "orders") -> None:
-    deadline = time.monotonic() + 30
-    pause = threading.Event()
     query = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{by}'::regclass"
-    while rows(engine, query) == [(0,)]:
-        assert time.monotonic() < deadline, "nobody waits for the table"
-        pause.wait(0.01)
+    until(lambda: rows(engine, query) != [(0,)], otherwise="nobody waits for the table")
 
 
 def test_a_reader_in_a_transaction_is_waited_for(orders: Engine) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from resumable_sync.sinks._zombies import Zombies
 from resumable_sync.sinks.sql import SQLSink
 from sinks.driving import JOB_ID, batch, job
-from trouble.parts import until
+from waiting import until
 
 WIDE = "x" * 1000
 

@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -26,6 +25,7 @@ from resumable_sync.stores._redis_link import _weakness
 from resumable_sync.stores.redis import RedisJobStore
 from resumable_sync.testing import JobStoreSuite
 from servers import ManagedServer, Server
+from waiting import until
 
 _numbers = itertools.count()
 PASSWORD = "p@ss/w:o%rd?"
@@ -231,13 +231,6 @@ def links_to(redis: Server, url: str) -> list[str]:
     return [line for line in str(listed).splitlines() if f" db={url.rpartition('/')[2]} " in line]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("how", ["closed", "left", "gone"])
 def test_it_closes_its_connections(redis: Server, redis_url: str, how: str) -> None:
     store = in_use(RedisJobStore(redis_url))
@@ -248,11 +241,11 @@ def test_it_closes_its_connections(redis: Server, redis_url: str, how: str) -> N
         with store:
             pass
     if how != "gone":
-        wait_until(lambda: not links_to(redis, redis_url))
+        until(lambda: not links_to(redis, redis_url))
         assert store.load("nobody") is None
     del store
     gc.collect()
-    wait_until(lambda: not links_to(redis, redis_url))
+    until(lambda: not links_to(redis, redis_url))
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python warns of every fork of a process with threads")

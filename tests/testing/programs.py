@@ -70,7 +70,7 @@ class _Result:
     records: int = 0
 
 
-def _loop(job_id: str, connector: Any, sink: Any, store: Any, *, wrong: str, batch_size: int = 5) -> _Result:
+def _loop(job_id: str, connector: Any, sink: Any, store: Any, *, wrong: str, batch_size: int) -> _Result:
     """Sync as somebody would who has not read the design."""
     known = store.load(job_id)
     token = known.lease.fencing_token if known and known.lease and wrong != "waits for the lease" else None
@@ -113,8 +113,10 @@ class Loop:
 
     wrong: str
 
-    def __call__(self, job_id: str, connector: Any, sink: Any, *, store: Any, **_: Any) -> _Result:
-        return _loop(job_id, connector, sink, store, wrong=self.wrong)
+    def __call__(
+        self, job_id: str, connector: Any, sink: Any, *, store: Any, batch_size: int, max_stalled_attempts: int
+    ) -> _Result:
+        return _loop(job_id, connector, sink, store, wrong=self.wrong, batch_size=batch_size)
 
 
 def fail() -> SyncParts:

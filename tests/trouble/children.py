@@ -16,7 +16,8 @@ from typing_extensions import override
 from resumable_sync import Batch, Retry, SyncResult, TransientError, run_full_sync, transactional
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Fault, FaultyStore, Raise, SyncParts
-from trouble.parts import JOB_ID, TARGET, Insert, Numbers, until
+from trouble.parts import JOB_ID, TARGET, Insert, Numbers
+from waiting import until
 
 BATCH_SIZE = 50
 LONG = 600.0

@@ -1,11 +1,9 @@
 """What the tests of this folder share: a source of numbers, a target that shows what is lost or repeated."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, Table, create_engine, make_url, select
 from sqlalchemy.pool import NullPool
@@ -112,14 +110,6 @@ def check_consistent(url: str) -> Job | None:
 def with_query(url: str, **parameters: str) -> str:
     """Give a URL with more query parameters."""
     return make_url(url).update_query_dict(parameters).render_as_string(hide_password=False)
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    """Wait, in bounded time, for something that happens elsewhere."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def is_stopped(pid: int) -> bool:

@@ -12,7 +12,8 @@ from typing_extensions import override
 from resumable_sync import AttemptRecord, JobHeldError, reset_job
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import SyncParts, SyncProcesses
-from trouble.parts import JOB_ID, Insert, Numbers, check_exact, make_target, until
+from trouble.parts import JOB_ID, Insert, Numbers, check_exact, make_target
+from waiting import until
 
 BATCH_SIZE = 50
 TOTAL = 500

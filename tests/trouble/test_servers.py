@@ -18,17 +18,8 @@ from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import SyncParts, SyncProcesses, freeze_process
 from servers import ManagedServer, Server, ServerUnavailableError, mariadb_server, postgres_server
 from trouble.children import Child
-from trouble.parts import (
-    JOB_ID,
-    PATIENT,
-    Insert,
-    Numbers,
-    check_consistent,
-    check_exact,
-    engine_of,
-    make_target,
-    until,
-)
+from trouble.parts import JOB_ID, PATIENT, Insert, Numbers, check_consistent, check_exact, engine_of, make_target
+from waiting import until
 
 KINDS = ["postgresql", "mariadb"]
 TOTAL, BATCH_SIZE = 2_000, 20

@@ -19,7 +19,8 @@ from resumable_sync import Batch, ConfigurationError, JobStatus, MemoryJobStore,
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Ended, SyncProcesses
 from trouble.children import BATCH_SIZE, SCENE_AT, Child
-from trouble.parts import JOB_ID, Numbers, check_consistent, check_exact, empty_target, make_target, until
+from trouble.parts import JOB_ID, Numbers, check_consistent, check_exact, empty_target, make_target
+from waiting import until
 
 PROMPT = 30.0
 """Seconds that a process may take to end, on a machine that is busy; without the signal it would take ten minutes."""

@@ -45,21 +45,22 @@ class Saved:
     """
 
     def __init__(self) -> None:
-        self._saved: dict[tuple[str, int], tuple[int, int]] = {}
+        self._saved: dict[str, tuple[int, tuple[int, int]]] = {}  # with the fencing token
 
     def expected(self, lease: Lease) -> tuple[int, int]:
         """Give the least and the greatest number of batches that the job may have in the store."""
-        return self._saved.get((lease.job_id, lease.fencing_token), UNKNOWN)
+        token, batches = self._saved.get(lease.job_id, (None, UNKNOWN))
+        return batches if token == lease.fencing_token else UNKNOWN
 
     def committed(self, lease: Lease, batches: int) -> None:
         """Note that a job was saved with so many batches."""
-        self._saved[lease.job_id, lease.fencing_token] = batches, batches
+        self._saved[lease.job_id] = lease.fencing_token, (batches, batches)
 
     def in_doubt(self, lease: Lease, batches: int) -> None:
         """Note that a job may have been saved with so many batches."""
         least, most = self.expected(lease)
         if (least, most) != UNKNOWN:
-            self._saved[lease.job_id, lease.fencing_token] = min(least, batches), max(most, batches)
+            self._saved[lease.job_id] = lease.fencing_token, (min(least, batches), max(most, batches))
 
     def undone(self, lease: Lease, found: int) -> StoreError:
         """Give the error for a job that has other batches."""
@@ -71,7 +72,8 @@ class Saved:
 
     def forget(self, lease: Lease) -> None:
         """Forget what was saved under a lease that is given back."""
-        self._saved.pop((lease.job_id, lease.fencing_token), None)
+        if self.expected(lease) != UNKNOWN:
+            self._saved.pop(lease.job_id, None)
 
 
 def relax(connection: Connection) -> int | None:

@@ -12,7 +12,7 @@ from resumable_sync._model import Job, JobStatus, Lease
 from resumable_sync._protocols import JobStore
 from resumable_sync.testing._samples import job_facts
 
-__all__ = ["LONG", "SHORT", "StoreBase", "in_threads", "wait_until"]
+__all__ = ["LONG", "SHORT", "Expire", "MakeStore", "StoreBase", "in_threads", "wait_until"]
 
 LONG = 600.0
 """Seconds of a lease that outlives every test."""
@@ -23,6 +23,8 @@ SHORT = 0.05
 _BOUND = 30.0
 
 ResultT = TypeVar("ResultT")
+Expire = Callable[[Lease], None]
+MakeStore = Callable[[], JobStore]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -77,7 +79,7 @@ class StoreBase:
         pytest.fail("override the fixture `store` with one that gives a fresh, empty store")
 
     @pytest.fixture
-    def make_store(self, store: JobStore) -> Callable[[], JobStore]:
+    def make_store(self, store: JobStore) -> MakeStore:
         """Give a function that makes one more store on the same data, as another process would.
 
         Override it where that is possible; by default it gives the same store again.
@@ -90,7 +92,7 @@ class StoreBase:
         return None
 
     @pytest.fixture
-    def expire(self, store: JobStore) -> Callable[[Lease], None]:
+    def expire(self, store: JobStore) -> Expire:
         """Give a function that returns when a lease (of 0.05 s) has expired by the store's clock.
 
         Override it for a store whose clock the test moves; by default it looks until the lease is gone.

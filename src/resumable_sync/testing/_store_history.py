@@ -1,6 +1,5 @@
 """`JobStoreSuite`, fifth part: how the current run went."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -9,14 +8,11 @@ import pytest
 
 from resumable_sync._errors import LeaseLostError
 from resumable_sync._history import History, HistoryStore, Sample
-from resumable_sync._model import Guarantee, Lease
+from resumable_sync._model import Guarantee
 from resumable_sync._protocols import JobStore
-from resumable_sync.testing._store_base import LONG, SHORT, StoreBase
+from resumable_sync.testing._store_base import LONG, SHORT, Expire, MakeStore, StoreBase
 
 __all__ = ["StoredHistory"]
-
-Expire = Callable[[Lease], None]
-MakeStore = Callable[[], JobStore]
 
 _RUN_ID = "0a1b2c3d-0000-4000-8000-0123456789ab"
 _START = datetime(2026, 11, 28, 12, 30, 1, 234_567, tzinfo=UTC)

@@ -16,7 +16,7 @@ from resumable_sync._errors import ConfigurationError, CursorError, LeaseLostErr
 from resumable_sync._model import Job, JobStatus, Lease
 from resumable_sync._protocols import JobStore
 from resumable_sync.testing._samples import CURSORS, EXACT_IDS, REFUSED_IDS, full_job
-from resumable_sync.testing._store_base import LONG, StoreBase
+from resumable_sync.testing._store_base import LONG, MakeStore, StoreBase
 
 __all__ = ["StoredJobs"]
 
@@ -56,7 +56,7 @@ class StoredJobs(StoreBase):
         store.acquire("job", owner="two", ttl=LONG)
         assert self.facts(store.load("job")) == self.facts(job)
 
-    def test_every_field_is_kept(self, store: JobStore, make_store: Callable[[], JobStore]) -> None:
+    def test_every_field_is_kept(self, store: JobStore, make_store: MakeStore) -> None:
         """A job with extreme values in every field comes back equal, for another process too."""
         lease = store.acquire("job", owner="one", ttl=LONG)
         job = full_job("job")
@@ -87,7 +87,7 @@ class StoredJobs(StoreBase):
         assert job is not None
         assert job.status is status
 
-    def test_every_cursor_is_kept(self, store: JobStore, make_store: Callable[[], JobStore]) -> None:
+    def test_every_cursor_is_kept(self, store: JobStore, make_store: MakeStore) -> None:
         """A cursor of each type comes back as the same value of the same type."""
         self.needs("cursor")
         other = make_store()
@@ -159,7 +159,7 @@ class StoredJobs(StoreBase):
             store.save(attrs.evolve(job, processed_records=20), other)
         assert self.facts(store.load("job")) == self.facts(job)
 
-    def test_ids_are_exact(self, store: JobStore, make_store: Callable[[], JobStore]) -> None:
+    def test_ids_are_exact(self, store: JobStore, make_store: MakeStore) -> None:
         """Ids that differ in case, accents or blanks are different jobs; quotes and wildcards are only text."""
         for number, job_id in enumerate(EXACT_IDS, 1):
             lease = store.acquire(job_id, owner=f"owner of {number}", ttl=LONG)
@@ -203,7 +203,7 @@ class StoredJobs(StoreBase):
         assert [self.facts(job) for job in listed] == [self.facts(store.load(job_id)) for job_id in ids]
         assert all(job.lease is not None for job in listed)
 
-    def test_delete_forgets_the_job(self, store: JobStore, make_store: Callable[[], JobStore]) -> None:
+    def test_delete_forgets_the_job(self, store: JobStore, make_store: MakeStore) -> None:
         """A deleted job is unknown, and comes back empty."""
         _, lease = self.begin(store)
         store.release(lease)

@@ -3,7 +3,6 @@
 import datetime as dt
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,12 +13,9 @@ from typing_extensions import override
 from resumable_sync._errors import JobHeldError, LeaseLostError
 from resumable_sync._model import Job, JobStatus, Lease
 from resumable_sync._protocols import JobStore
-from resumable_sync.testing._store_base import LONG, SHORT, StoreBase, in_threads
+from resumable_sync.testing._store_base import LONG, SHORT, Expire, MakeStore, StoreBase, in_threads
 
 __all__ = ["StoredLeases"]
-
-Expire = Callable[[Lease], None]
-MakeStore = Callable[[], JobStore]
 
 _THREADS = 8
 _HOUR = 3600.0

@@ -2,7 +2,6 @@
 
 # ruff: noqa: PT012, DOC501 - a block that is to fail as a whole, by an error raised in it
 
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -11,14 +10,11 @@ import attrs
 import pytest
 
 from resumable_sync._errors import LeaseLostError
-from resumable_sync._model import AttemptRecord, Job, JobStatus, Lease, utc_now
+from resumable_sync._model import AttemptRecord, Job, JobStatus, utc_now
 from resumable_sync._protocols import JobStore, LineageStore, TransactionalJobStore
-from resumable_sync.testing._store_base import LONG, SHORT, StoreBase
+from resumable_sync.testing._store_base import LONG, SHORT, Expire, MakeStore, StoreBase
 
 __all__ = ["StoredLineage"]
-
-Expire = Callable[[Lease], None]
-MakeStore = Callable[[], JobStore]
 
 _ENDS = [JobStatus.COMPLETED, JobStatus.INCOMPLETE, JobStatus.INTERRUPTED, JobStatus.FAILED]
 
