@@ -1,11 +1,9 @@
-"""What the benchmarks share: rounds that alternate between sides, ports that do nothing, and a table with bounds."""
+"""What the benchmarks share: rounds that alternate between sides, ports that do nothing, real servers."""
 
 import contextlib
 import gc
-import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +14,7 @@ from typing_extensions import override
 from resumable_sync import Batch, Page
 from resumable_sync._protocols import Connector
 
-__all__ = ["HERE", "ReadyPages", "Report", "alternate", "nothing", "postgres_server", "servers", "slowdown"]
+__all__ = ["HERE", "ReadyPages", "alternate", "nothing", "postgres_server", "servers", "slowdown"]
 
 T = TypeVar("T")
 
@@ -95,55 +93,3 @@ class ReadyPages(Connector[Any], Generic[T]):
 
 def nothing(_batch: Batch[Any]) -> None:
     """Do nothing with a batch."""
-
-
-class Report:
-    """A table of what was measured, and whether each bound was kept.
-
-    Args:
-        title: What is measured.
-        columns: Headings between the first column and the last two, which are the figure and its bound.
-    """
-
-    def __init__(self, title: str, *columns: str) -> None:
-        self._title = title
-        self._lines = [("", *columns, "figure", "bound", "")]
-        self._missed = 0
-
-    def add(
-        self,
-        name: str,
-        *cells: str,
-        figure: float,
-        form: str,
-        bound: float | None = None,
-        least: float | None = None,
-    ) -> None:
-        """Add a line.
-
-        Args:
-            name: What it is about.
-            cells: One for each column.
-            figure: What the bound is for.
-            form: How to write it, such as `"{:.2f} ms"`.
-            bound: The most it may be; None: for information.
-            least: The least it may be, instead.
-        """
-        limit = bound if least is None else least
-        missed = limit is not None and (figure > limit if least is None else figure < limit)
-        self._missed += missed
-        verdict = "" if limit is None else "MISSED" if missed else "ok"
-        self._lines.append((name, *cells, form.format(figure), "" if limit is None else form.format(limit), verdict))
-
-    def finish(self) -> int:
-        """Print the table; give the exit status: 1 if a bound was missed."""
-        print(f"\n{self._title}")
-        print(f"Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}")
-        widths = [max(map(len, column)) for column in zip(*self._lines, strict=True)]
-        for line in self._lines:
-            name, *cells = (
-                cell.ljust(width) if place == 0 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            print(f"  {name}  {'  '.join(cells)}".rstrip())
-        return 1 if self._missed else 0

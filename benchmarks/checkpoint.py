@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import ReadyPages, Report, postgres_server, servers
+from benchmarks._common import ReadyPages, postgres_server, servers
+from benchmarks._report import Report
 from sqlalchemy import Connection, bindparam, column, create_engine, event, make_url, table, update
 from typing_extensions import override
 
@@ -249,41 +250,41 @@ def milliseconds(times: list[float]) -> str:
 
 def main() -> int:
     """Measure and print."""
-    costs = Report("A checkpoint beside the insert of 1,000 rows", "library", "by hand", "its tool")
-    counts = Report("Statements per batch beside the insert and the commit", "commits")
+    costs = Report("checkpoint", "A checkpoint beside the insert of 1,000 rows", "library", "by hand")
+    counts = Report("checkpoint", "Statements beside the insert, and commits, per batch")
 
     def count(name: str, trace: Callable[[int], Iterable[str]]) -> None:
         statements, commits = per_batch(trace)
-        counts.add(name, str(commits), figure=statements, form="{:.0f}", bound=2 if commits == 1 else 0)
+        counts.add(f"{name}, statements", figure=statements, form="{:.0f}")
+        counts.add(f"{name}, commits", figure=commits, form="{:.0f}")
 
-    def compare_server(name: str, server: Any, insert: Insert, bound: float | None) -> str:
+    def compare_server(name: str, server: Any, insert: Insert) -> str:
         url: str = server.create_database()
         driver = checkpoints(connect(url), insert)
         ours, *others = compare(url, insert, core_checkpoints(url, insert), driver)
-        for theirs, tool, its_bound in zip(others, ("SQLAlchemy Core", "driver"), (bound, None), strict=True):
+        for theirs, tool in zip(others, ("SQLAlchemy Core", "the driver"), strict=True):
             ratio = statistics.median(ours) / statistics.median(theirs)
-            costs.add(
-                name, milliseconds(ours), milliseconds(theirs), tool, figure=ratio, form="{:.2f} x", bound=its_bound
-            )
+            times = milliseconds(ours), milliseconds(theirs)
+            costs.add(f"{name}, by hand with {tool}", *times, figure=ratio, form="{:.2f} x")
         return url
 
-    for name, clock, bound in (
-        ("SQLite, beyond a bare commit", time.perf_counter, 0.5),
-        ("of it CPU", time.thread_time, None),
+    for name, clock in (
+        ("SQLite, beyond a bare commit", time.perf_counter),
+        ("SQLite, beyond a bare commit, CPU", time.thread_time),
     ):
         with sqlite_file("ours.db") as path, sqlite_file("theirs.db") as other:
             ours, theirs = compare(f"sqlite:///{path}", insert_sqlite, bare_commits(other, clock), clock=clock)
         beyond = statistics.median(our - their for our, their in zip(ours, theirs, strict=True)) * 1000
         times = milliseconds(ours), milliseconds(theirs)
-        costs.add(name, *times, "driver", figure=beyond, form="{:.3f} ms", bound=bound)
+        costs.add(name, *times, figure=beyond, form="{:.3f} ms")
     count("SQLite", trace_sqlite)
     with postgres_server(durable=True) as server:
-        compare_server("PostgreSQL", server, insert_postgres, 1.3)
+        compare_server("PostgreSQL", server, insert_postgres)
     with postgres_server(durable=False) as server:
-        url = compare_server("PostgreSQL, fsync=off", server, insert_postgres, None)
+        url = compare_server("PostgreSQL, fsync=off", server, insert_postgres)
         count("PostgreSQL", lambda batches: trace_postgres(server, url, batches))
     with servers().mariadb_server(own=True) as server:
-        url = compare_server("MariaDB, no fsync", server, insert_mariadb, None)
+        url = compare_server("MariaDB, no fsync", server, insert_mariadb)
         count("MariaDB", lambda batches: trace_mariadb(server, url, batches))
     return costs.finish() | counts.finish()
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks._common import HERE, Report, alternate
+from benchmarks._common import HERE, alternate
+from benchmarks._report import Report
 from benchmarks.memory import sqlite_pair
 
 from resumable_sync import BatchCommitted, Event, run_full_sync
@@ -70,7 +71,7 @@ def first_batch(source: str, target: str) -> tuple[float, int]:
 
 def main() -> int:
     """Measure and print."""
-    report = Report("Milliseconds from the start of a process")
+    report = Report("start", "Milliseconds from the start of a process")
     for name, times in zip(IMPORTS, alternate(ROUNDS, [imports(code) for code in IMPORTS.values()]), strict=True):
         report.add(name, figure=statistics.median(times), form="{:.0f}")
     with tempfile.TemporaryDirectory() as folder, sqlite_pair() as (source, _):
