@@ -79,7 +79,7 @@ from resumable_sync._verify import VerifyResult, verify_full_sync
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.single_worker import SingleWorkerJobStore
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AnchoredConnector",

@@ -78,7 +78,7 @@ def _write(path: Path, page: str) -> str:
             Path(name).chmod(0o666 & ~mask)
             Path(name).replace(path)
         except BaseException:
-            Path(name).unlink()
+            Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror}; give another --output"
