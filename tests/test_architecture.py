@@ -41,6 +41,7 @@ MODULES = {
     "_bases": "shared",
     "_sinks": "shared",
     "_database": "adapter",
+    "_driver_rows": "adapter",
     "_zstd": "adapter",
     "_fsspec": "adapter",
     "_host": "engine",

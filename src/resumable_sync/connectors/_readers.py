@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
+from resumable_sync._driver_rows import DriverRows
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page
 from resumable_sync.connectors._anchor import DIGEST_LENGTH, row_digest
@@ -29,12 +30,14 @@ class KeysetReader:
         engine: To the source.
         plan: What is read, by which key.
         streaming: Whether to send one statement for all pages.
+        as_driven: Whether rows are certain to be what SQLite's driver gives by itself.
     """
 
-    def __init__(self, engine: Engine, plan: KeysetPlan, *, streaming: bool) -> None:
+    def __init__(self, engine: Engine, plan: KeysetPlan, *, streaming: bool, as_driven: bool = False) -> None:
         self._engine = engine
         self._plan = plan
         self._streaming = streaming
+        self._as_driven = as_driven
         self._checked = False
         self._upper: Key | None = None
         self._beginning: tuple[Key | None, Key | None, str | None] = (None, None, None)
@@ -122,14 +125,16 @@ class KeysetReader:
         fetched = self._plan.page(connection, after, upper, limit)
         if not fetched.rows:
             return None
-        return fetched.rows, self._plan.key_of_last(fetched), self._plan.anchor_of_last(fetched)
+        rows = _driven(fetched) if self._as_driven else fetched.rows
+        return rows, self._plan.key_of_last(fetched), self._plan.anchor_of_last(fetched)
 
     def _stream(self, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
         statement = self._plan.stream_statement(first=after is None)
         with connect(self._engine, autocommit=False) as connection:
             for fetched in stream(connection, statement, self._plan.values(after, upper), batch_size):
                 after = self._plan.key_of_last(fetched)
-                yield Page(fetched.rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
+                rows = _driven(fetched) if self._as_driven else fetched.rows
+                yield Page(rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
 
     def _place(self, cursor: Cursor) -> tuple[Key, Key, str | None] | None:
         codec = self._plan.codec
@@ -155,10 +160,12 @@ class OffsetReader:
         engine: To the source.
         source: What is read.
         key: The order; none: as the database likes.
+        as_driven: Whether rows are certain to be what SQLite's driver gives by itself.
     """
 
-    def __init__(self, engine: Engine, source: Source, key: Sequence[KeyPart]) -> None:
+    def __init__(self, engine: Engine, source: Source, key: Sequence[KeyPart], *, as_driven: bool = False) -> None:
         self._engine = engine
+        self._as_driven = as_driven
         self.source = source
         self.key = tuple(key)
         self._columns = tuple(source.columns)
@@ -198,7 +205,8 @@ class OffsetReader:
         with connect(self._engine) as connection:
             while (fetched := self._fetched(connection, offset, batch_size)).rows:
                 offset += len(fetched.rows)
-                yield Page(fetched.rows, [offset, self._anchor(fetched)], self._columns)
+                rows = _driven(fetched) if self._as_driven else fetched.rows
+                yield Page(rows, [offset, self._anchor(fetched)], self._columns)
 
     def _fetched(self, connection: Connection, offset: int, limit: int) -> Fetched:
         return self._statement.run(connection, {"page_limit": limit, "page_offset": offset})
@@ -221,6 +229,13 @@ class OffsetReader:
         if place is None:
             raise _unknown(self.source, cursor, "an offset and a digest, such as [200, '5f0c31e9']")
         return place[0]
+
+
+def _driven(fetched: Fetched) -> list[Row]:
+    # What a listener to all engines may have set.
+    cursor = fetched.driver_cursor
+    plain = cursor.row_factory is None and cursor.connection.text_factory is str
+    return DriverRows(fetched.rows) if plain else fetched.rows
 
 
 def offset_pages(fetch: Callable[[int], Fetched], offset: int) -> Iterator[Page[Row]]:

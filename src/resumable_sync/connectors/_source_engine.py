@@ -27,6 +27,13 @@ class SourceEngine:
         """Whether the engine is our own, and nobody has changed how it connects."""
         return self._url is not None
 
+    @property
+    def as_driven(self) -> bool:
+        """Whether rows are certain to be what SQLite's driver gives by itself, with nobody's converters."""
+        url = self.engine.url
+        plain = (self.engine.dialect.name, self.engine.dialect.driver) == ("sqlite", "pysqlite")
+        return self.own and plain and "detect_types" not in url.query
+
     def close(self) -> None:
         """Close the connections, if the engine is our own; it opens new ones when it is used again."""
         if self._url is not None:

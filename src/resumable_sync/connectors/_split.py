@@ -75,13 +75,16 @@ class SpanReader(KeysetReader):
         plan: What is read, by which key.
         span: Which rows.
         streaming: Whether to send one statement for all pages.
+        as_driven: Whether rows are certain to be what SQLite's driver gives by itself.
 
     Raises:
         CursorError: If the span belongs to another key.
     """
 
-    def __init__(self, engine: Engine, plan: KeysetPlan, span: Span, *, streaming: bool) -> None:
-        super().__init__(engine, plan, streaming=streaming)
+    def __init__(
+        self, engine: Engine, plan: KeysetPlan, span: Span, *, streaming: bool, as_driven: bool = False
+    ) -> None:
+        super().__init__(engine, plan, streaming=streaming, as_driven=as_driven)
         if not all(plan.codec.accepts(key) for key in (span.after, span.upto) if key is not None):
             msg = f"the place of a part does not fit the key of {plan.source.label}: it belongs to another source or"
             raise CursorError(f"{msg} key; use the connector that the parts were made by")

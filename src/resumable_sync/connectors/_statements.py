@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 
-from resumable_sync._database import scrub
+from resumable_sync._database import run_bare, scrub
 from resumable_sync._errors import ConfigurationError
 
 __all__ = ["Fetched", "Statement", "compile_statement", "connect", "is_mysql", "scrubbed", "set_utc", "stream"]
@@ -51,7 +51,7 @@ class Statement:
         """Run the statement and fetch all its rows."""
         with scrubbed():
             # Left open: a closed cursor of psycopg forgets what it fetched. All rows are here, so it holds nothing.
-            driver_cursor: Any = connection.exec_driver_sql(self.text, self.parameters(values)).cursor
+            driver_cursor: Any = run_bare(connection, self.text, self.parameters(values))
             rows = list(driver_cursor.fetchall())
         return Fetched(rows=rows, driver_cursor=driver_cursor)
 

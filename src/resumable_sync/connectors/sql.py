@@ -334,18 +334,18 @@ class SQLConnector(
             return self._reader
 
     def _open(self) -> KeysetReader | OffsetReader:
-        engine = self._database.engine
+        engine, as_driven = self._database.engine, self._database.as_driven
         with connect(engine) as connection:
             source, key = self._resolved(connection)
             if self._paging == "offset":
-                return OffsetReader(engine, source, key)
+                return OffsetReader(engine, source, key, as_driven=as_driven)
             if not key:
                 msg = f"{source.label} has no primary key; name unique columns to go by in key=, or use paging='offset'"
                 raise ConfigurationError(msg)
             plan, streaming = KeysetPlan(connection, source, key), self._paging == "stream"
             if self._span is not None:
-                return SpanReader(engine, plan, self._span, streaming=streaming)
-            return KeysetReader(engine, plan, streaming=streaming)
+                return SpanReader(engine, plan, self._span, streaming=streaming, as_driven=as_driven)
+            return KeysetReader(engine, plan, streaming=streaming, as_driven=as_driven)
 
     def _resolved(self, connection: Connection) -> tuple[Source, tuple[KeyPart, ...]]:
         source = resolve(connection, self._table_or_query, self._params)

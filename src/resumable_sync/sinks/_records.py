@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from resumable_sync._driver_rows import DriverRows
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch
 
@@ -11,7 +12,7 @@ __all__ = ["tabulate"]
 
 
 def tabulate(batch: Batch[Any], known: Sequence[str] | None) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Give column names and rows of a batch.
+    """Give column names and rows of a batch; `DriverRows` only while they are what the driver gave.
 
     Args:
         batch: Its records are tuples or lists (with `batch.columns`), dicts, or Arrow data.
@@ -50,6 +51,8 @@ def _from_arrow(records: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
 def _from_tuples(
     batch: Batch[Any], records: Sequence[Any], columns: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    if isinstance(records, DriverRows) and records.untouched() and len(records[0]) == len(columns):
+        return columns, records
     # Drivers' own row classes are tuples or sequences; the databases' executemany wants the real thing.
     exact = set(map(type, records)) == {tuple}
     rows = list(records) if exact else [tuple(record) for record in records]

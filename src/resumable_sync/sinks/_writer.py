@@ -7,7 +7,8 @@ import attrs
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from resumable_sync._database import is_mysql
+from resumable_sync._database import is_mysql, run_bare
+from resumable_sync._driver_rows import SQLITE_KINDS, DriverRows
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import COPY_TEXT, CopyText, Format
 from resumable_sync._model import Batch
@@ -34,6 +35,8 @@ class _Plan:
     rules: Sequence[Rule]
     key_places: Sequence[int]
     run: Run
+    keeps: bool
+    """Whether every value that SQLite's driver gives is written as it is."""
 
 
 class Writer:
@@ -85,7 +88,8 @@ class Writer:
         if not rows:
             return None
         plan = self._planned(connection, columns)
-        rows = convert(rows, plan.rules)
+        if not (plan.keeps and isinstance(rows, DriverRows)):
+            rows = convert(rows, plan.rules)
         for place in plan.key_places:
             if any(row[place] is None for row in rows):
                 msg = f"key column {columns[place]!r} was given None, which no unique index finds again"
@@ -154,7 +158,8 @@ class Writer:
         encoding = {column.name for column in self._source or () if decodes_json(column.type)}
         rules = [Rule(target.columns[name], dialect, encodes_text=name in encoding, utc=target.utc) for name in columns]
         places = [columns.index(name) for name in self._key if target.columns[name].nullable]
-        return _Plan(rules, places, self._runner(connection, columns))
+        keeps = all(rule.converter(kind) is None for rule in rules for kind in SQLITE_KINDS)
+        return _Plan(rules, places, self._runner(connection, columns), keeps)
 
     def _runner(self, connection: Connection, columns: tuple[str, ...]) -> Run:
         target = self.target
@@ -166,7 +171,7 @@ class Writer:
         statement = insert_statement(connection, target, columns, self._key)
 
         def insert(to: Connection, rows: Rows, _mark: str) -> None:
-            to.exec_driver_sql(statement, rows)
+            run_bare(to, statement, rows, many=True)
 
         return insert
 
