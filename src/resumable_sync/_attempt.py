@@ -129,7 +129,7 @@ class Attempt(Generic[RecordT]):
         """Find the place where reading goes on, and have everything read the columns that the run began with."""
         pieces = self._pieces
         connector = pinned(pieces.connector, self._decision, pieces.retrier)
-        self._decision = locate(pieces.job_id, connector, self._decision, pieces.retrier)
+        self._decision = locate(pieces, connector, self._decision)
         # A run that starts anew because the last record moved reads all columns there are.
         if self._decision.action != "resume" or connector is pieces.connector:
             connector = of_its_own(pieces.connector, fingerprint, pieces.retrier)

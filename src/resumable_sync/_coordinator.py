@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -47,13 +48,17 @@ class Coordinator:
         job: The job of the whole as stored, without its lease.
         decision: What restart detection decided.
         keeper: Keeps the lease of the whole.
+        fingerprint: Of the connector, as text.
     """
 
-    def __init__(self, pieces: Pieces, job: Job, decision: Decision, keeper: LeaseKeeper) -> None:
+    def __init__(
+        self, pieces: Pieces, job: Job, decision: Decision, keeper: LeaseKeeper, fingerprint: str | None
+    ) -> None:
         self._pieces = pieces
         self._stored = job
         self._decision = decision
         self._keeper = keeper
+        self._fingerprint = fingerprint
         self._checkpoints = Checkpoints(
             pieces.store, keeper, job, retrier=pieces.retrier, patient=pieces.patient, stop=pieces.stop
         )
@@ -79,24 +84,30 @@ class Coordinator:
         """Numbers of the parts that are not completed."""
         return [index for index, job in enumerate(self._parts) if job is None or job.status is not JobStatus.COMPLETED]
 
-    def begin(self, fingerprint: str | None, parts: int) -> None:
+    def begin(self, parts: int) -> None:
         """Note that an attempt is at work, freeze the plan if the run is new, and look how far its parts are.
 
+        Args:
+            parts: Most parts of a new run.
+
         Raises:
-            ConfigurationError: If the job was begun in one piece.
+            ConfigurationError: If the job was begun in one piece, or the source cannot be split.
         """
         pieces = self._pieces
         resumed = PartsPlan.of(self._stored.cursor) if self._decision.action == "resume" else None
         if self._decision.action == "resume" and resumed is None:
             msg = f"job {pieces.job_id!r} was begun in one piece; go on with run_full_sync, or start over in parts with"
             raise ConfigurationError(f"{msg} reset_job(job_id)")
+        connector = pinned(pieces.connector, self._decision, pieces.retrier)
+        # First, since it may be impossible, and then nothing was touched.
+        plan = resumed or self._split(connector, parts)
         log_decision(pieces.job_id, self._stored, self._decision, pieces.guarantee)
         # A death from here on must be counted, so the job is saved before anything else is tried.
-        self._checkpoints.save(starting_job(self._stored, self._decision, fingerprint, utc_now()))
+        self._checkpoints.save(starting_job(self._stored, self._decision, self._fingerprint, utc_now()))
         self._begun = True
-        connector = pinned(pieces.connector, self._decision, pieces.retrier)
         begin_sink(attrs.evolve(pieces, connector=connector), self._sink, self._checkpoints, self._keeper)
-        plan = resumed or self._split(connector, parts)
+        if resumed is None:
+            self._checkpoints.save(attrs.evolve(self.job, cursor=plan.cursor(self.job.id)))
         if not plan.open:
             self._open(plan)
         self._parts = [self._load(index) for index in range(len(plan.places))]
@@ -110,10 +121,15 @@ class Coordinator:
 
     def _split(self, connector: Connector, parts: int) -> PartsPlan:
         assert isinstance(connector, SplittableConnector)  # noqa: S101 - checked at the start
-        places = [part.place for part in self._pieces.retrier.call("split", connector.split, parts)]
+        split: Any = self._pieces.retrier.call("split", connector.split, parts)
+        try:
+            places = [part.place for part in split]
+        except (TypeError, AttributeError) as error:
+            msg = f"job {self._stored.id!r}: split() of the {type(connector).__name__} gave no parts with a place"
+            raise ConfigurationError(f"{msg} ({error}); let it give a sequence of ConnectorPart") from error
         earlier = PartsPlan.of(self._stored.cursor)
         plan = PartsPlan(places, earlier=0 if earlier is None else max(len(earlier.places), earlier.earlier))
-        self._checkpoints.save(attrs.evolve(self.job, cursor=plan.cursor(self.job.id)))
+        plan.cursor(self._stored.id)  # raises if it is too large
         return plan
 
     def _open(self, plan: PartsPlan) -> None:
@@ -254,7 +270,9 @@ class Coordinator:
         stop, failure = self._pieces.stop, error
         with stop.shield():
             self._counter.close()
-            if error is not None and self._begun and not isinstance(error, LeaseLostError):
+            if error is not None and not self._begun:
+                annotate(error, self.job.id, None, None)
+            elif error is not None and not isinstance(error, LeaseLostError):
                 failure = self._record(error)
             self._shut_down(failure)
         if failure is not None and failure is not error:

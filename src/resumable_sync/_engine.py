@@ -319,8 +319,11 @@ class SinkRun(FullSync[RecordT]):
         sink: Sink[RecordT] | Callable[[Batch[RecordT]], object],
         store: JobStore | None,
         options: SyncOptions,
+        *,
+        whole: Job | None = None,
     ) -> None:
         self._setup(job_id, connector, as_sink(sink), store, options)
+        self._pieces = attrs.evolve(self._pieces, whole=whole)
 
     def plan(self) -> Plan:
         """Say what entering it would do."""

@@ -1,14 +1,14 @@
 """One part of a partitioned sync: a job of its own, for whoever gets to work on it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from typing_extensions import Unpack
 
 from resumable_sync._engine import SinkRun
-from resumable_sync._errors import ConfigurationError
-from resumable_sync._fingerprint import fingerprint_text, pinned_columns
+from resumable_sync._errors import ConfigurationError, SourceChangedError
+from resumable_sync._fingerprint import changes, fingerprint_text, pinned_columns
 from resumable_sync._model import Batch, Cursor, Job, JobStatus, RecordT, SyncResult
 from resumable_sync._options import SyncOptions
 from resumable_sync._parts_plan import PartsPlan, part_id
@@ -17,6 +17,13 @@ from resumable_sync._sinks import as_sink
 from resumable_sync._split import PartitionableSink, SplittableConnector
 
 __all__ = ["Part", "check_parts_of", "part_of", "part_sink"]
+
+# What would begin a part anew, beside what it has delivered; and what would end it as something that no whole can end.
+REFUSED: Final = {
+    "if_completed": "rerun",
+    "if_changed": "rerun",
+    "on_refused": "dead_letter",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -47,21 +54,26 @@ class Part:
 
         A part that is completed, or that another worker holds, is passed over (`result.action` is `"skip"` or
         `"held"`). A part whose whole was stopped or begun anew since it was looked up delivers nothing and is
-        `interrupted`.
+        `interrupted`. A part never begins a run of its own: only the whole can be begun anew.
 
         Args:
             connector: The connector of the whole, as `begin_partitioned_sync` or `run_partitioned_sync` got it.
             sink: The sink of the whole, likewise.
             store: The store in which it was looked up.
-            **options: As for `run_full_sync`.
+            **options: As for `run_full_sync`, but what would begin a run, or leave records behind: `resume_within`,
+                "rerun" for `if_completed` and `if_changed`, and "dead_letter" for `on_refused`.
 
         Raises:
-            ConfigurationError: If connector or sink cannot work in parts, or an argument cannot work.
+            ConfigurationError: If connector or sink cannot work in parts, or not on in those of the whole, or an
+                argument cannot work.
+            SourceChangedError: If the connector does not read what the whole was begun with.
             Exception: As for `run_full_sync`.
         """
         whole = check_parts_of(self.parent.id, connector, sink)
         given: SyncOptions = {"count": False, "if_completed": "skip", "if_held": "skip", **options}
-        run = SinkRun(self.job_id, self._connector(connector), part_sink(whole, self.parent), store, given)
+        self._check(given)
+        part = self._connector(connector, consented=given.get("if_changed") == "resume")
+        run = SinkRun(self.job_id, part, part_sink(whole, self.parent), store, given, whole=self.parent)
         with run as sync:
             # Asked once the lease is there: a new run of the whole deletes this job before it begins, and so the lease.
             reason = self._outdated(store)
@@ -71,10 +83,26 @@ class Part:
                 sync.deliver(batch)
         return sync.result
 
-    def _connector(self, connector: Connector[RecordT]) -> Connector[RecordT]:
-        pinned = pinned_columns(self.parent.fingerprint, fingerprint_text(connector.fingerprint))
+    def _check(self, given: SyncOptions) -> None:
+        refused = [f"{name}={value!r}" for name, value in REFUSED.items() if given.get(name) == value]
+        if given.get("resume_within") is not None:
+            refused.append("resume_within")
+        if refused:
+            msg = f"job {self.job_id!r}: {', '.join(refused)} is not possible for a part of {self.parent.id!r}, which"
+            raise ConfigurationError(f"{msg} is completed, or begun anew, with the whole; leave it out")
+
+    def _connector(self, connector: Connector[RecordT], *, consented: bool) -> Connector[RecordT]:
+        begun, now = self.parent.fingerprint, fingerprint_text(connector.fingerprint)
+        pinned = pinned_columns(begun, now)
         if pinned is not None and isinstance(connector, PinnableConnector):
             connector = connector.pin(pinned)
+            now = fingerprint_text(connector.fingerprint)
+        # A part knows no source before its first attempt, which must not read another one than the parts beside it.
+        changed = changes(begun, now, ordered=not isinstance(connector, PinnableConnector))
+        impossible = [change.part for change in changed if change.impossible]
+        if changed and (impossible or not consented):
+            details = {change.part: change.detail for change in changed if change.detail}
+            raise SourceChangedError(self.parent.id, [change.part for change in changed], details, impossible)
         assert isinstance(connector, SplittableConnector)  # noqa: S101 - checked, and pinning keeps it
         return connector.part(self.place)
 

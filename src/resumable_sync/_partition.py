@@ -12,7 +12,7 @@ from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, RecordT, SyncResult
 from resumable_sync._options import BatchSize, Options, SyncOptions, make_options
 from resumable_sync._part import Part, check_parts_of, part_of
-from resumable_sync._parts_plan import PartsPlan, part_id
+from resumable_sync._parts_plan import PartsPlan
 from resumable_sync._pieces import Pieces, put_together
 from resumable_sync._protocols import Connector, JobStore, Observer, Sink
 from resumable_sync._report import annotate
@@ -21,7 +21,7 @@ from resumable_sync._retry import Retry, StopRequested
 from resumable_sync._session import keep, passed_over
 from resumable_sync._sinks import as_sink
 from resumable_sync._start import rules_of
-from resumable_sync._validate import check_job_id
+from resumable_sync._validate import MAX_JOB_ID_LENGTH, check_job_id
 from resumable_sync._workers import PartTask, Workers, check_travels
 
 __all__ = ["begin_partitioned_sync", "complete_partitioned_sync", "run_partitioned_sync"]
@@ -29,7 +29,8 @@ __all__ = ["begin_partitioned_sync", "complete_partitioned_sync", "run_partition
 PARTS_PER_WORKER = 4
 """So many that one slow part does not hold up the end, and so few that splitting costs nothing."""
 
-MAX_PARTS = 100_000
+MAX_PARTS = 10_000
+MAX_JOB_ID = MAX_JOB_ID_LENGTH - len("/9999")
 
 
 def run_partitioned_sync(
@@ -40,7 +41,7 @@ def run_partitioned_sync(
     store: JobStore,
     executor: Executor,
     parts: int | None = None,
-    batch_size: BatchSize = 1_000,
+    batch_size: BatchSize | None = None,
     count: bool = True,
     if_completed: IfCompleted = "rerun",
     if_held: IfHeld = "raise",
@@ -48,7 +49,7 @@ def run_partitioned_sync(
     resume_within: float | None = None,
     retry: Retry = Retry(),  # noqa: B008 - frozen
     lease_ttl: float = 60.0,
-    prefetch: int = 1,
+    prefetch: int | None = None,
     max_stalled_attempts: int = 5,
     max_runtime: float | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -67,7 +68,7 @@ def run_partitioned_sync(
     order.
 
     Args:
-        job_id: Names the whole, as for `run_full_sync`, with room for the numbers of parts: 1 to 249 characters.
+        job_id: Names the whole, as for `run_full_sync`, with room for the numbers of parts: 1 to 250 characters.
         connector: Where records come from; it can be split, as those on databases and files and `OffsetConnector` can.
         sink: Where batches go: one that can be filled by parts, such as `SQLSink`, or any function of a batch, which is
             called by several workers at once.
@@ -75,7 +76,7 @@ def run_partitioned_sync(
         executor: Where parts run: a `ThreadPoolExecutor`, a `ProcessPoolExecutor` (with the start method "spawn" or
             "forkserver"; a fork copies open connections), Dask's `client.get_executor(pure=False)`, or any other. It
             stays open. Beyond threads connector, sink and store must pickle: make them from URLs.
-        parts: Most parts of a new run, 1 to 100,000. None (default): four for each worker of a pool. A plan may take
+        parts: Most parts of a new run, 1 to 10,000. None (default): four for each worker of a pool. A plan may take
             64 KiB: about 5,000 parts with an integer key, 1,500 with a UUID.
         batch_size: As for `run_full_sync`.
         count: Whether to count the source beside the first batches (default True).
@@ -85,7 +86,7 @@ def run_partitioned_sync(
         resume_within: Seconds; a plan with older progress starts a new run. None (default): any age.
         retry: How transient errors are tried again.
         lease_ttl: Seconds until the lease of a dead process on another host ends (default 60).
-        prefetch: Pages to read ahead in each part (default 1).
+        prefetch: Pages to read ahead in each part, as for `run_full_sync`.
         max_stalled_attempts: How many attempts in a row, at the whole or at a part, may die without progress.
         max_runtime: Seconds after which all parts stop at their next batch. None (default): no limit.
         should_stop: Is asked twice a second; True stops all parts at their next batch.
@@ -147,13 +148,15 @@ def run_partitioned_sync(
             store=store,
             options=shared,
         )
-        if not isinstance(executor, ThreadPoolExecutor):
-            check_travels(task)
         coordinator.work(Workers(executor, task))
         if not pieces.stop.check():
             coordinator.complete()
 
-    return _attempt(pieces, most, work)
+    def check() -> None:
+        if not isinstance(executor, ThreadPoolExecutor):
+            check_travels(job_id, connector, sink, store)
+
+    return _attempt(pieces, most, work, check)
 
 
 def begin_partitioned_sync(
@@ -176,7 +179,7 @@ def begin_partitioned_sync(
         connector: As for `run_partitioned_sync`.
         sink: As for `run_partitioned_sync`.
         store: As for `run_partitioned_sync`.
-        parts: Most parts of a new run, 1 to 100,000.
+        parts: Most parts of a new run, 1 to 10,000.
         if_completed: What to do with a whole that is finished: "rerun" (default) or "skip", which gives no parts.
         if_changed: As for `run_partitioned_sync`.
 
@@ -249,7 +252,9 @@ def _pieces(
     store: JobStore,
     options: SyncOptions,
 ) -> Pieces:
-    check_job_id(part_id(check_job_id(job_id), MAX_PARTS - 1))
+    if len(check_job_id(job_id)) > MAX_JOB_ID:
+        msg = f"job_id {job_id[:20]!r}... has {len(job_id)} characters, and those of its parts have five more; give it"
+        raise ConfigurationError(f"{msg} {MAX_JOB_ID} at most")
     checked: Options = make_options(job_id, options)
     made: Sink[Any] = as_sink(sink)
     pieces = put_together(job_id, connector, made, store, checked)
@@ -258,6 +263,9 @@ def _pieces(
 
 
 def _parts(job_id: str, parts: int | None, executor: Executor | None) -> int:
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        msg = f"job {job_id!r}: executor={executor!r} has no submit(function, *arguments); give an Executor, such as"
+        raise ConfigurationError(f"{msg} ThreadPoolExecutor(4)")
     if parts is None:
         workers = getattr(executor, "_max_workers", None)
         if type(workers) is not int:
@@ -270,8 +278,16 @@ def _parts(job_id: str, parts: int | None, executor: Executor | None) -> int:
     return parts
 
 
-def _attempt(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) -> SyncResult:
+def _attempt(
+    pieces: Pieces, parts: int, work: Callable[[Coordinator], None], check: Callable[[], None] = lambda: None
+) -> SyncResult:
     """Acquire the whole, begin, work, and end it in whatever way.
+
+    Args:
+        pieces: What the call works with.
+        parts: Most parts of a new run.
+        work: What to do once it has begun.
+        check: What to check first, when the lease is there to be seen.
 
     Raises:
         KeyboardInterrupt: If Ctrl-C ended it.
@@ -280,9 +296,9 @@ def _attempt(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) ->
     pieces.signals.__enter__()
     try:
         with pieces.stop.shield():
-            result = _shielded(pieces, parts, work)
+            granted = _granted(pieces)
+            result = granted if isinstance(granted, SyncResult) else _worked(pieces, granted, parts, work, check)
     except BaseException as error:
-        annotate(error, pieces.job_id, None, None)
         if isinstance(error, StopRequested):
             raise (KeyboardInterrupt() if pieces.stop.interrupt else error.__cause__ or error) from None
         raise
@@ -293,26 +309,39 @@ def _attempt(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) ->
     return result
 
 
-def _shielded(pieces: Pieces, parts: int, work: Callable[[Coordinator], None]) -> SyncResult:
-    with pieces.stop.lifted():
-        rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
-    rules = attrs.evolve(rules, seekable=False)
-    granted = acquire(
-        pieces.store,
-        pieces.job_id,
-        rules,
-        ttl=pieces.options.lease_ttl,
-        if_held=pieces.options.if_held,
-        retrier=pieces.retrier,
-        stop=pieces.stop,
-    )
-    if granted.lease is None or granted.job is None:
-        return passed_over(pieces, granted.job, granted.decision)
-    keeper = keep(pieces, granted.lease)
-    coordinator = Coordinator(pieces, granted.job, granted.decision, keeper)
+def _granted(pieces: Pieces) -> Coordinator | SyncResult:
     try:
         with pieces.stop.lifted():
-            coordinator.begin(rules.fingerprint, parts)
+            rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
+        rules = attrs.evolve(rules, seekable=False)
+        granted = acquire(
+            pieces.store,
+            pieces.job_id,
+            rules,
+            ttl=pieces.options.lease_ttl,
+            if_held=pieces.options.if_held,
+            retrier=pieces.retrier,
+            stop=pieces.stop,
+        )
+        if granted.lease is None or granted.job is None:
+            return passed_over(pieces, granted.job, granted.decision)
+        return Coordinator(pieces, granted.job, granted.decision, keep(pieces, granted.lease), rules.fingerprint)
+    except BaseException as error:
+        annotate(error, pieces.job_id, None, None)
+        raise
+
+
+def _worked(
+    pieces: Pieces,
+    coordinator: Coordinator,
+    parts: int,
+    work: Callable[[Coordinator], None],
+    check: Callable[[], None],
+) -> SyncResult:
+    try:
+        with pieces.stop.lifted():
+            check()
+            coordinator.begin(parts)
             work(coordinator)
     except BaseException as error:
         if not coordinator.close(error):

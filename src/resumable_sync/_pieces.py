@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from resumable_sync._formats import RECORDS
-from resumable_sync._model import Guarantee
+from resumable_sync._model import Guarantee, Job
 from resumable_sync._observers import Observers
 from resumable_sync._options import Options
 from resumable_sync._ports import check_ports, guarantee_of
@@ -38,6 +38,7 @@ class Pieces:
         patient: Tries again, stop or no stop: what the sink has accepted must be saved.
         started: When the call began, by the monotonic clock.
         format: Name of the format in which the connector gives records.
+        whole: The partitioned sync of which the job is a part, as it was begun; None where it is none.
     """
 
     job_id: str
@@ -54,6 +55,7 @@ class Pieces:
     patient: Retrier
     started: float
     format: str = RECORDS
+    whole: Job | None = None
 
 
 def put_together(

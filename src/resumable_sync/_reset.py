@@ -3,13 +3,18 @@
 import logging
 from functools import partial
 
+import attrs
+
 from resumable_sync._acquire import give_back, take
 from resumable_sync._checkpoint import Checkpoints
 from resumable_sync._default_store import default_store
+from resumable_sync._errors import JobHeldError
 from resumable_sync._history import HistoryStore
+from resumable_sync._host import owner_gone
 from resumable_sync._lease import LeaseKeeper
-from resumable_sync._model import Job
+from resumable_sync._model import Job, JobStatus
 from resumable_sync._observers import Observers
+from resumable_sync._parts_plan import PartsPlan, part_id
 from resumable_sync._protocols import DeadLetterStore, JobStore, StoreTransaction
 from resumable_sync._retry import Retrier, Retry
 from resumable_sync._stop import Stop, hold_off_signals
@@ -26,8 +31,9 @@ def reset_job(job_id: str, *, store: JobStore | None = None) -> Job:
     """Have a job start over: its next call begins a new run at the beginning, whatever stood in the way.
 
     Cursor, counters, error, fingerprint and dead letters are forgotten, all together or not at all, and before them the
-    history of the run; its number and the lineage are kept. What was delivered stays where it is. Unlike
-    `store.delete`, it never takes a job away from an attempt that is at work.
+    history of the run and the jobs of its parts, if it was begun in parts; its number and the lineage are kept. What
+    was delivered stays where it is. Unlike `store.delete`, which knows nothing of parts, it never takes a job away from
+    an attempt that is at work.
 
     Args:
         job_id: The job.
@@ -38,7 +44,8 @@ def reset_job(job_id: str, *, store: JobStore | None = None) -> Job:
 
     Raises:
         ConfigurationError: If there is no such job.
-        JobHeldError: If a live attempt holds it; stop that first, such as with `store.request_stop(job_id)`.
+        JobHeldError: If a live attempt holds it, or one of its parts; stop that first, such as with
+            `store.request_stop(job_id)`.
         StoreError: If the store cannot be read or written, or the job is damaged.
         KeyboardInterrupt: If Ctrl-C was pressed.
     """
@@ -59,6 +66,7 @@ def _reset(job_id: str, store: JobStore) -> Job:
         keeper = LeaseKeeper(store, lease, LEASE_TTL, stop)
         checkpoints = Checkpoints(store, keeper, job, retrier=retrier, patient=patient, stop=stop)
         try:
+            _forget_parts(store, checkpoints, patient)
             if isinstance(store, HistoryStore):
                 patient.call("history", store.keep_history, None, keeper.lease)
             _forget(store, checkpoints)
@@ -69,6 +77,30 @@ def _reset(job_id: str, store: JobStore) -> Job:
     job = hold_off_signals(stop, work)
     logger.info("job %r: reset; the next call starts run %d at the beginning", job_id, job.run + 1)
     return job
+
+
+def _forget_parts(store: JobStore, checkpoints: Checkpoints, patient: Retrier) -> None:
+    """Delete the jobs of all parts, unless somebody is at work on one.
+
+    Raises:
+        JobHeldError: If somebody is.
+    """
+    whole = checkpoints.job
+    plan = PartsPlan.of(whole.cursor)
+    if plan is None:
+        return
+    # Whoever gets a part from here on finds out that its whole is not running, and delivers nothing.
+    if whole.status is JobStatus.RUNNING:
+        checkpoints.save(attrs.evolve(whole, status=JobStatus.INTERRUPTED))
+    parts = [part_id(whole.id, index) for index in range(max(len(plan.places), plan.earlier))]
+    for name in parts:
+        part = patient.call("load", store.load, name)
+        if part is not None and part.lease is not None and not owner_gone(part.lease.owner):
+            if whole.status is JobStatus.RUNNING:
+                checkpoints.save(whole)
+            raise JobHeldError(part.lease.owner, part.lease.expires_at, name)
+    for name in parts:
+        patient.call("delete", store.delete, name)
 
 
 def _forget(store: JobStore, checkpoints: Checkpoints) -> None:

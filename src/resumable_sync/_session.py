@@ -20,7 +20,7 @@ def plan(pieces: Pieces) -> Plan:
         rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
         job, decision = look(pieces.store, pieces.job_id, rules, pieces.retrier)
         connector = pinned(pieces.connector, decision, pieces.retrier)
-        decision = locate(pieces.job_id, connector, decision, pieces.retrier)
+        decision = locate(pieces, connector, decision)
         offered = pieces.retrier.call("formats", offered_formats, pieces)
         return plan_of(job, decision, pieces, offered[0].name if offered else RECORDS)
     except StopRequested as stopped:

@@ -6,7 +6,7 @@ from datetime import datetime
 import attrs
 
 from resumable_sync._checkpoint import Checkpoints
-from resumable_sync._errors import ConfigurationError, StoreError
+from resumable_sync._errors import ConfigurationError, SourceChangedError, StoreError
 from resumable_sync._fingerprint import carried_on, changes, fingerprint_text, named_columns
 from resumable_sync._formats import Format, FormattingConnector, FormattingSink
 from resumable_sync._lease import LeaseKeeper
@@ -96,28 +96,35 @@ def of_its_own(connector: Connector, fingerprint: str | None, retrier: Retrier) 
     return own
 
 
-def locate(job_id: str, connector: Connector, decision: Decision, retrier: Retrier) -> Decision:
+def locate(pieces: Pieces, connector: Connector, decision: Decision) -> Decision:
     """Have the connector look at the place where reading goes on.
 
     It finds the cursor of a job of which only the number of records is known; and where it can, it looks whether the
     last record delivered is still there as it was.
     """
-    refuse_partitioned(job_id, decision.cursor)
+    refuse_partitioned(pieces.job_id, decision.cursor)
     if decision.seek is None:
-        return _anchored(job_id, connector, decision, retrier)
+        return _anchored(pieces, connector, decision)
     assert isinstance(connector, SeekableConnector)  # noqa: S101 - a rule of the decision
-    cursor = retrier.call("cursor_at", connector.cursor_at, decision.seek)
+    cursor = pieces.retrier.call("cursor_at", connector.cursor_at, decision.seek)
     if cursor is not None:
         return attrs.evolve(decision, cursor=cursor, seek=None)
     reason = f"{decision.seek} records were processed, but the source has no such place any more"
     return Decision(action="new", reason=reason, fresh_run=True, replacing=decision.replacing, warning=True)
 
 
-def _anchored(job_id: str, connector: Connector, decision: Decision, retrier: Retrier) -> Decision:
+def _anchored(pieces: Pieces, connector: Connector, decision: Decision) -> Decision:
     if decision.action != "resume" or not isinstance(connector, AnchoredConnector):
         return decision
-    moved = retrier.call("moved", connector.moved, decision.cursor)
-    return decision if moved is None else after_move(decision, moved, connector.if_moved, job_id)
+    moved = pieces.retrier.call("moved", connector.moved, decision.cursor)
+    if moved is None:
+        return decision
+    decision = after_move(decision, moved, connector.if_moved, pieces.job_id)
+    if decision.fresh_run and pieces.whole is not None:
+        told = f"{decision.reason}; a part begins no run of its own"
+        error = SourceChangedError(pieces.whole.id, ["anchor"], {"anchor": told})
+        return attrs.evolve(decision, action="refuse", error=error)
+    return decision
 
 
 def batch_size_of(pieces: Pieces) -> BatchSize:

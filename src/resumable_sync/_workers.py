@@ -101,31 +101,37 @@ def _portable(error: Exception) -> Exception:
     return replaced
 
 
-def check_travels(task: PartTask) -> None:
+def check_travels(job_id: str, connector: object, sink: object, store: JobStore) -> None:
     """See to it that a task can leave this process, with a store that shows the same jobs there.
+
+    Args:
+        job_id: The whole, whose lease this process has.
+        connector: Of the whole.
+        sink: Of the whole.
+        store: Of the whole.
 
     Raises:
         ConfigurationError: If it cannot.
     """
-    for name, piece in (("connector", task.connector), ("sink", task.sink), ("store", task.store)):
+    for name, piece in (("connector", connector), ("sink", sink), ("store", store)):
         try:
             copied = pickle.loads(pickle.dumps(piece))  # noqa: S301 - pickled in the same line
         except Exception as error:
-            what = f"job {task.job_id!r}: the {name} cannot travel to the executor's workers ({describe_error(error)})"
+            what = f"job {job_id!r}: the {name} cannot travel to the executor's workers ({describe_error(error)})"
             msg = f"{what}; make it from a URL, and of what stands in a module, or use a ThreadPoolExecutor"
             raise ConfigurationError(msg) from error
         if name == "store":
-            _check_same_jobs(task, copied)
+            _check_same_jobs(job_id, copied)
 
 
-def _check_same_jobs(task: PartTask, copied: JobStore) -> None:
-    seen = copied.load(task.job_id)
+def _check_same_jobs(job_id: str, copied: JobStore) -> None:
+    seen = copied.load(job_id)
     close = getattr(copied, "close", None)
     if callable(close):
         close()
     if seen is None or seen.lease is None:  # this process holds it
         msg = (
-            f"job {task.job_id!r}: other processes do not see the leases of a {type(task.store).__name__}, so two "
+            f"job {job_id!r}: other processes do not see the leases of a {type(copied).__name__}, so two "
             "could work on one part; use a store such as SQLJobStore, or a ThreadPoolExecutor"
         )
         raise ConfigurationError(msg)

@@ -10,7 +10,17 @@ import pytest
 from typing_extensions import override
 
 from doubles import FAST, Numbers, Target
-from resumable_sync import Checkpoint, ConfigurationError, Job, JobStatus, Lease, MemoryJobStore, StoreError, _start
+from resumable_sync import (
+    Checkpoint,
+    ConfigurationError,
+    Job,
+    JobStatus,
+    Lease,
+    MemoryJobStore,
+    SourceChangedError,
+    StoreError,
+    _start,
+)
 from resumable_sync._fingerprint import fingerprint_text
 from resumable_sync._formats import Format
 from resumable_sync._options import Options
@@ -281,6 +291,10 @@ class TestFormats:
 
 
 class TestPlace:
+    @pytest.fixture
+    def pieces(self, retrier: Retrier) -> Any:
+        return SimpleNamespace(job_id="j", retrier=retrier, whole=None)
+
     def test_the_columns_are_pinned_that_the_run_began_with(self, retrier: Retrier) -> None:
         connector = Placed()
         assert pinned(connector, RESUME, retrier) is connector
@@ -288,43 +302,52 @@ class TestPlace:
         assert pinned(connector, attrs.evolve(RESUME, columns=("a", "b")), retrier) is connector
         assert connector.seen == [("a", "b")]
 
-    def test_a_number_of_records_becomes_a_cursor(self, retrier: Retrier) -> None:
+    def test_a_number_of_records_becomes_a_cursor(self, pieces: Any) -> None:
         connector = Placed(moved="is gone")
         decision = attrs.evolve(RESUME, cursor=None, seek=20, processed_records=20)
-        assert locate("j", connector, decision, retrier) == attrs.evolve(decision, cursor=[20], seek=None)
+        assert locate(pieces, connector, decision) == attrs.evolve(decision, cursor=[20], seek=None)
         assert connector.seen == [20]
 
-    def test_where_there_is_no_such_place_a_new_run_begins(self, retrier: Retrier) -> None:
+    def test_where_there_is_no_such_place_a_new_run_begins(self, pieces: Any) -> None:
         decision = attrs.evolve(RESUME, cursor=None, seek=30, processed_records=30, replacing=7)
-        found = locate("j", Placed(), decision, retrier)
+        found = locate(pieces, Placed(), decision)
         assert found == Decision(
             action="new", reason=found.reason, fresh_run=True, cursor=None, replacing=7, warning=True
         )
         assert "30 records were processed" in found.reason
 
-    def test_a_last_record_that_is_there_changes_nothing(self, retrier: Retrier) -> None:
+    def test_a_last_record_that_is_there_changes_nothing(self, pieces: Any) -> None:
         connector = Placed()
-        assert locate("j", connector, RESUME, retrier) == RESUME
+        assert locate(pieces, connector, RESUME) == RESUME
         assert connector.seen == [[10]]
 
-    def test_one_that_moved_is_decided_about(self, retrier: Retrier) -> None:
-        found = locate("j", Placed("is gone"), RESUME, retrier)
+    def test_one_that_moved_is_decided_about(self, pieces: Any) -> None:
+        found = locate(pieces, Placed("is gone"), RESUME)
         assert (found.action, found.fresh_run, found.warning) == ("new", True, True)
         assert "is gone" in found.reason
 
-    def test_the_job_is_named(self, retrier: Retrier) -> None:
+    def test_the_job_is_named(self, pieces: Any) -> None:
         connector = Placed("is gone")
         connector.if_moved = "cry"
         with pytest.raises(ConfigurationError, match="job 'j'"):
-            locate("j", connector, RESUME, retrier)
+            locate(pieces, connector, RESUME)
 
-    def test_it_is_not_asked_for_where_none_was_delivered(self, retrier: Retrier) -> None:
+    def test_a_part_begins_no_run(self, pieces: Any) -> None:
+        pieces.whole = Job(id="whole")
         connector = Placed("is gone")
-        assert locate("j", connector, NEW, retrier) == NEW
+        connector.if_moved = "rerun"
+        found = locate(pieces, connector, RESUME)
+        assert (found.action, type(found.error)) == ("refuse", SourceChangedError)
+        assert "'whole'" in str(found.error)
+        assert "is gone; a part begins no run of its own" in str(found.error)
+
+    def test_it_is_not_asked_for_where_none_was_delivered(self, pieces: Any) -> None:
+        connector = Placed("is gone")
+        assert locate(pieces, connector, NEW) == NEW
         assert connector.seen == []
 
-    def test_a_connector_that_cannot_look_is_not_asked(self, retrier: Retrier) -> None:
-        assert locate("j", Numbers(100), RESUME, retrier) == RESUME
+    def test_a_connector_that_cannot_look_is_not_asked(self, pieces: Any) -> None:
+        assert locate(pieces, Numbers(100), RESUME) == RESUME
 
 
 def begun(job: Job, decision: Decision, fingerprint: str | None = "source") -> Job:

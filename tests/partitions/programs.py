@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import attrs
 from typing_extensions import override
@@ -92,8 +93,8 @@ class Program:
 
     def load(self, kills: int) -> None:
         """Make the files of some more kills."""
-        for number in range(kills):
-            Path(self.folder, f"{number:04d}").touch()
+        for _ in range(kills):
+            Path(self.folder, uuid4().hex).touch()
 
     @property
     def kills_left(self) -> int:

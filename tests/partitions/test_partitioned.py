@@ -1,9 +1,12 @@
 """A partitioned sync copies everything once, and starts again only what is unfinished."""
 
+import re
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +34,7 @@ from resumable_sync import (
     begin_partitioned_sync,
     complete_partitioned_sync,
     part_of,
+    reset_job,
     run_full_sync,
     run_partitioned_sync,
 )
@@ -367,19 +371,42 @@ def test_what_cannot_work_in_parts_is_refused(store: MemoryJobStore, executor: T
         run(store, executor, Collect(), Whole())
     with pytest.raises(ConfigurationError, match="give it the method part"):
         run(store, executor, Target())
-    for parts in (0, 1.5, 100_001):
+    for parts in (0, 1.5, 10_001):
         with pytest.raises(ConfigurationError, match="parts="):
             run(store, executor, Collect(), parts=parts)
     with pytest.raises(ConfigurationError, match="how many workers"):
         run(store, Lossy(0), Collect(), parts=None)
-    with pytest.raises(ConfigurationError, match="255"):
-        run_partitioned_sync("j" * 250, Numbers(1), Collect(), store=store, executor=executor)
+    with pytest.raises(ConfigurationError, match="251 characters"):
+        run_partitioned_sync("j" * 251, Numbers(1), Collect(), store=store, executor=executor)
     assert list(store.jobs()) == []
 
 
-def test_a_plan_that_no_job_can_keep_is_refused(store: MemoryJobStore, executor: ThreadPoolExecutor) -> None:
-    with pytest.raises(ConfigurationError, match="ask for fewer parts"):
-        run(store, executor, Collect(), Numbers(50_000), parts=50_000)
+class Wide(Numbers):
+    """Splits into parts whose places take a lot of space."""
+
+    @override
+    def split(self, parts: int) -> Any:
+        return [SimpleNamespace(place=[f"{number:064}", f"{number + 1:064}"]) for number in range(parts)]
+
+
+class Odd(Numbers):
+    """Splits into what are no parts."""
+
+    @override
+    def split(self, parts: int) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(("connector", "match"), [(Wide(10), "ask for fewer parts"), (Odd(10), "gave no parts")])
+def test_a_source_that_cannot_be_split_leaves_everything_as_it_was(
+    store: MemoryJobStore, executor: ThreadPoolExecutor, connector: Numbers, match: str
+) -> None:
+    run(store, executor, Collect())
+    before = list(store.jobs())
+    with pytest.raises(ConfigurationError, match=match) as caught:
+        run(store, executor, Collect(), connector, parts=2_000)
+    assert caught.value.__notes__ == ["job 'j': nothing was written"]
+    assert list(store.jobs()) == before
 
 
 @pytest.mark.parametrize(
@@ -470,6 +497,80 @@ def test_a_whole_that_keeps_dying_is_refused(store: MemoryJobStore, executor: Th
         run(store, executor, Collect())
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"if_completed": "rerun"}, "if_completed='rerun'"),
+        ({"if_changed": "rerun"}, "if_changed='rerun'"),
+        ({"resume_within": 0}, "resume_within"),
+        ({"on_refused": "dead_letter"}, "on_refused='dead_letter'"),
+    ],
+)
+def test_a_part_begins_no_run_and_leaves_nothing_behind(
+    store: MemoryJobStore, options: dict[str, Any], named: str
+) -> None:
+    (part, *_) = begin_partitioned_sync("j", Numbers(TOTAL), Collect(), store=store, parts=2)
+    with pytest.raises(ConfigurationError, match=re.escape(f"job 'j/0000': {named} is not possible for a part")):
+        part.run(Numbers(TOTAL), Collect(), store=store, **options)
+    assert [job.id for job in store.jobs()] == ["j"]
+
+
+def test_a_part_reads_what_the_whole_was_begun_with(store: MemoryJobStore) -> None:
+    def reading(source: str) -> Numbers:
+        connector = Numbers(TOTAL)
+        connector.fingerprint = {"source": source}
+        return connector
+
+    sink = Collect()
+    (part, *_) = begin_partitioned_sync("j", reading("one"), sink, store=store, parts=2)
+    with pytest.raises(SourceChangedError, match="the source of job 'j' changed") as caught:
+        part.run(reading("another"), sink, store=store)
+    assert caught.value.changed == ("source",)
+    assert sink.records == []
+    assert part.run(reading("another"), sink, store=store, if_changed="resume").status == "completed"
+
+
+def test_reset_takes_the_parts_along(store: MemoryJobStore) -> None:
+    parts = begin_partitioned_sync("j", Numbers(TOTAL), Collect(), store=store, parts=5)
+    parts[0].run(Numbers(TOTAL), Collect(), store=store)
+    refused: list[JobHeldError] = []
+
+    def reset(_: Batch[int]) -> None:
+        with pytest.raises(JobHeldError) as caught:
+            reset_job("j", store=store)
+        refused.append(caught.value)
+
+    assert parts[4].run(Numbers(TOTAL), Collect(reset), store=store).status == "completed"
+    assert {error.job_id for error in refused} == {"j/0004"}
+    assert saved(store).status is JobStatus.RUNNING
+    reset_job("j", store=store)
+    assert [job.id for job in store.jobs()] == ["j"]
+
+
+@pytest.mark.parametrize("how", ["in the whole", "in a part"])
+def test_ctrl_c_does_not_say_that_nothing_was_written(
+    store: MemoryJobStore, executor: ThreadPoolExecutor, how: str
+) -> None:
+    def interrupt(event: Event | Batch[int]) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(
+            store,
+            executor,
+            Collect(interrupt if how == "in a part" else lambda _: None),
+            observers=[interrupt if how == "in the whole" else lambda _: None],
+        )
+    assert not [note for note in getattr(caught.value, "__notes__", ()) if "nothing" in note]
+
+
+@pytest.mark.parametrize("executor", ["threads", SimpleNamespace(submit=None)])
+def test_what_is_no_executor_is_refused(store: MemoryJobStore, executor: Any) -> None:
+    with pytest.raises(ConfigurationError, match="give an Executor"):
+        run(store, executor, Collect())
+    assert list(store.jobs()) == []
+
+
 class Lossy(Executor):
     """Runs tasks at once, and loses some of them or breaks."""
 
@@ -491,7 +592,7 @@ class Lossy(Executor):
 
 @pytest.fixture
 def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resumable_sync._partition.check_travels", lambda _: None)
+    monkeypatch.setattr("resumable_sync._partition.check_travels", lambda *_: None)
 
 
 @pytest.mark.usefixtures("anywhere")

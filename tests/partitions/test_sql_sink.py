@@ -101,6 +101,9 @@ def test_another_mode_does_not_go_on_with_a_replace(url: str, store: SQLJobStore
         parts[0].run(connector, SQLSink("target", mode="replace"), store=store)
         with pytest.raises(ConfigurationError, match="staging table"):
             sync(url, store, executor, SQLSink("target", mode="append"))
+        begin_partitioned_sync("j", connector, SQLSink("target", mode="replace"), store=store, parts=4)
+        with pytest.raises(ConfigurationError, match="staging table"):
+            parts[1].run(connector, SQLSink("target", mode="append"), store=store)
     assert delivered(url) == []
     assert sync(url, store, executor, SQLSink("target", mode="replace")).status == "completed"
     assert delivered(url) == expected(ROWS)

@@ -102,9 +102,8 @@ def refuse_staged(connection: Connection, job: Job, target: str, schema: str | N
     staging = next((each for each in Registry(connection, schema).loading(job) if each.target == target), None)
     if staging is not None:
         msg = (
-            f"job {job.id!r}: {job.processed_records} records of run {job.run} are in the staging table "
-            f"{staging.name!r} of "
-            "a sink with mode='replace', and no other sink would publish them; go on with that one, or start over with "
+            f"job {job.id!r}: records of run {job.run} go to the staging table {staging.name!r} of a sink with "
+            "mode='replace', and no other sink would publish them; go on with that one, or start over with "
             "reset_job(job_id)"
         )
         raise ConfigurationError(msg)

@@ -281,8 +281,8 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, Parti
         if job.lease is not None:
             self._zombies.end(connection, job.id, job.lease.fencing_token)
         if self._replacement is None:
-            if job.has_progress:
-                refuse_staged(connection, job, self._table, self._schema)
+            if job.has_progress or self._whole is not None:
+                refuse_staged(connection, self._whole or job, self._table, self._schema)
             target = self._target(connection)
             self._check(connection, target, evolve=evolve)
             if evolve and self._columns:
