@@ -4,7 +4,8 @@
     */10 1-5 * * *   cd /opt/etl && .venv/bin/python nightly.py --until 06:00 >> nightly.log 2>&1
 
 What it needs stands in the environment: `SHOP_URL`, and `WAREHOUSE_URL` with the target and the job store. The exit
-statuses are those of `resumable-sync run`: 0 done (now or before), 1 failed, 3 somebody works on it, 75 interrupted.
+statuses are those of `resumable-sync run`: 0 done (now or before), 1 failed, 3 somebody works on it, 4 done but for
+records that the sink refused (only with `on_refused="dead_letter"`), 75 interrupted.
 """
 
 import argparse

@@ -1,12 +1,17 @@
 """One sync in parts, as three plain functions for any scheduler: plan, one part, complete.
 
 What a worker needs beside the number of its part stands in its environment: `SHOP_URL` with the source, and
-`WAREHOUSE_URL` with the target and the job store. `celery_tasks.py` and `airflow_dag.py` call these functions; as a
-Kubernetes Job, call `sync_part(int(os.environ["JOB_COMPLETION_INDEX"]))`.
+`WAREHOUSE_URL` with the target and the job store. `celery_tasks.py` and `airflow_dag.py` call these functions. For
+Kubernetes it is a program:
+
+    python orders_in_parts.py plan        prints how many `completions` the Job of the parts needs; 0: none are left
+    python orders_in_parts.py part        in that Job, with `completionMode: Indexed`
+    python orders_in_parts.py complete    behind it
 """
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,3 +62,20 @@ def complete() -> dict[str, Any]:
     if result.status != "completed":
         raise RuntimeError(result.reason)
     return {"status": str(result.status), "records": result.job.processed_records}
+
+
+def main(step: str) -> None:
+    """Do a step; any error makes the exit status 1, with which Kubernetes starts it again."""
+    if step == "plan":
+        # Indexes are counted from 0, and a part that is done already is passed over.
+        print(max(plan(), default=-1) + 1)
+    elif step == "part":
+        print(sync_part(int(os.environ["JOB_COMPLETION_INDEX"])))
+    elif step == "complete":
+        print(complete())
+    else:
+        sys.exit(f"{step!r} is none of plan, part, complete")
+
+
+if __name__ == "__main__":
+    main(" ".join(sys.argv[1:]))

@@ -9,12 +9,12 @@ import attrs
 import pytest
 
 import resumable_sync
-from resumable_sync import registry, run_full_sync
+from resumable_sync import registry, run_full_sync, run_partitioned_sync
 from resumable_sync._options import SyncOptions
 from resumable_sync._retry import Retry
 from resumable_sync.cli._config import VERIFY
 from resumable_sync.cli._status import ExitStatus
-from resumable_sync.sinks import _checkpoint
+from resumable_sync.sinks import _checkpoint, _registry
 from resumable_sync.stores import _schema
 
 pytestmark = pytest.mark.once
@@ -80,20 +80,32 @@ def test_tables() -> None:
         stored.dead_letters,
         stored.meta,
         _checkpoint._table(None),
+        _registry._table(None),
     ):
         told = [name for row in cells("tables", below=f"`{table.name}`") for name in names(row[0])]
         assert sorted(told) == sorted(column.name for column in table.columns), table.name
 
 
+def options(heading: str) -> dict[str, object]:
+    """Give the options below a heading, and their defaults; none for those that must be given."""
+    told = {names(row[0])[0]: row[1].strip("`") for row in cells("configuration", below=heading)}
+    namespace = {"Retry": Retry, "needed": inspect.Parameter.empty}
+    return {name: eval(cell, namespace) for name, cell in told.items()}
+
+
 def test_options_and_their_defaults() -> None:
-    told = {names(row[0])[0]: row[1] for row in cells("configuration", below="Options of a sync")}
     defaults = {name: found.default for name, found in inspect.signature(run_full_sync).parameters.items()}
-    expected = {name: defaults[name] for name in SyncOptions.__annotations__}
-    namespace = {"Retry": Retry}
-    assert {name: eval(cell.strip("`"), namespace) for name, cell in told.items()} == expected
+    assert options("Options of a sync") == {name: defaults[name] for name in SyncOptions.__annotations__}
     retry = re.search(r"`(Retry\(on=[^`]*\))`", page("configuration"))
     assert retry is not None
-    assert eval(retry[1], namespace) == Retry()
+    assert eval(retry[1], {"Retry": Retry}) == Retry()
+
+
+def test_options_of_a_sync_in_parts() -> None:
+    taken = inspect.signature(run_partitioned_sync).parameters.values()
+    assert options("Options of a sync in parts") == {
+        one.name: one.default for one in taken if one.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def test_variables_and_keys() -> None:

@@ -31,7 +31,8 @@ def test_every_event_is_logged_with_its_facts(caplog: pytest.LogCaptureFixture) 
     started, first, failed, second, finished = told
     assert set(started) == JOB | {"action", "reason", "guarantee"}
     assert (started["action"], started["job_id"], started["attempt"]) == ("new", "numbers", 1)
-    assert set(first) == JOB | {"sequence", "records", "read_seconds", "write_seconds"}
+    assert set(first) == JOB | {"sequence", "records", "read_seconds", "write_seconds", "commit_seconds"}
+    assert 0 < second["commit_seconds"] <= second["write_seconds"]
     assert (second["sequence"], second["records"], second["processed_records"]) == (1, 10, 20)
     assert set(failed) == {"event", "job_id", "call", "tries", "wait_seconds", "error"}
     assert (failed["call"], failed["error"]) == ("write", "TransientError: password=***")

@@ -89,6 +89,7 @@ def test_an_attempt_is_a_span_with_its_batches_in_it(telemetry: Telemetry) -> No
             + span.attributes["resumable_sync.batch.write_duration"]
         )
         assert span.end_time - span.start_time == int(taken * 1_000_000_000)
+        assert 0 < span.attributes["resumable_sync.batch.commit_duration"] <= taken
         assert span.end_time <= attempt.end_time
 
 
@@ -104,9 +105,11 @@ def test_records_batches_and_durations_are_counted(telemetry: Telemetry) -> None
         "attempts": "{attempt}",
         "read.duration": "s",
         "write.duration": "s",
+        "commit.duration": "s",
         "attempt.duration": "s",
     }
-    assert [found[f"{name}.duration"].data.data_points[0].count for name in ("read", "write", "attempt")] == [3, 3, 1]
+    counts = {name: metric.data.data_points[0].count for name, metric in found.items() if name.endswith(".duration")}
+    assert counts == {"read.duration": 3, "write.duration": 3, "commit.duration": 3, "attempt.duration": 1}
     points = [point for metric in found.values() for point in metric.data.data_points]
     assert {point.attributes["resumable_sync.job.id"] for point in points} == {"numbers"}
 

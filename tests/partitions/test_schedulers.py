@@ -53,6 +53,18 @@ def test_parts_are_planned_run_and_completed_by_anybody(orders: Any) -> None:
     assert target(orders) == list(range(ROWS))
 
 
+def test_kubernetes(orders: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    orders.main("plan")
+    completions = int(capsys.readouterr().out)
+    for index in range(completions):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        orders.main("part")
+    orders.main("complete")
+    assert target(orders) == list(range(ROWS))
+    with pytest.raises(SystemExit, match="plan, part, complete"):
+        orders.main("")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_celery(orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = fresh("celery_tasks", monkeypatch)

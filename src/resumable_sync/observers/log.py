@@ -28,7 +28,7 @@ class StructuredLog:
 
     - `sync_started`: `job_id, run, attempt, status, processed_records, dead_letters, total_records, action, reason,
       guarantee`;
-    - `batch_committed`: the first seven of these, `sequence, records, read_seconds, write_seconds`;
+    - `batch_committed`: the first seven of these, `sequence, records, read_seconds, write_seconds, commit_seconds`;
     - `parts_progressed`, of a sync in parts: the first seven, `parts_completed, parts`;
     - `try_failed`: `job_id, call, tries, wait_seconds, error`;
     - `record_refused`: `job_id, sequence, error`;
@@ -72,6 +72,7 @@ class StructuredLog:
                         "records": event.records,
                         "read_seconds": event.read_seconds,
                         "write_seconds": event.write_seconds,
+                        "commit_seconds": event.commit_seconds,
                     },
                 )
             case TryFailed():

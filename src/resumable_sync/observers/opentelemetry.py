@@ -52,16 +52,17 @@ class OpenTelemetryObserver:
       refused records are span events (`resumable_sync.try_failed`, `resumable_sync.record_refused`). It is a child of
       the span that is current when the attempt starts. Of a sync in parts `resumable_sync.parts` and `.parts.completed`
       too, and no spans of batches, which are delivered elsewhere.
-    - `resumable_sync.batch`: `resumable_sync.batch.sequence`, `.batch.records`, `.batch.read_duration` and
-      `.batch.write_duration` in seconds. It begins with the wait for the page and ends with the commit.
+    - `resumable_sync.batch`: `resumable_sync.batch.sequence`, `.batch.records`, and in seconds `.batch.read_duration`,
+      `.batch.write_duration` and what of that the store took, `.batch.commit_duration`. It begins with the wait for the
+      page and ends with the commit.
 
     Metrics, by `resumable_sync.job.id`:
 
     - `resumable_sync.records` (`{record}`), `resumable_sync.batches` (`{batch}`), `resumable_sync.dead_letters`
       (`{record}`), `resumable_sync.failed_tries` (`{try}`, by `resumable_sync.call` too), `resumable_sync.attempts`
       (`{attempt}`, by `resumable_sync.job.status`, when it ends): counters;
-    - `resumable_sync.read.duration`, `resumable_sync.write.duration` of a batch, `resumable_sync.attempt.duration`, by
-      status too: histograms in seconds (`s`).
+    - `resumable_sync.read.duration`, `resumable_sync.write.duration` and in it `resumable_sync.commit.duration` of a
+      batch, `resumable_sync.attempt.duration`, by status too: histograms in seconds (`s`).
 
     No attribute holds a record or a credential. An attempt that is killed leaves no span, but its batches do.
 
@@ -94,6 +95,7 @@ class OpenTelemetryObserver:
         self._attempts = meter.create_counter("resumable_sync.attempts", "{attempt}", "Attempts that ended")
         self._reading = meter.create_histogram("resumable_sync.read.duration", "s", "Wait for the page of a batch")
         self._writing = meter.create_histogram("resumable_sync.write.duration", "s", "Sink and store, for a batch")
+        self._committing = meter.create_histogram("resumable_sync.commit.duration", "s", "The store's part of that")
         self._duration = meter.create_histogram("resumable_sync.attempt.duration", "s", "From start to end")
         self._open: dict[str, _Open] = {}
 
@@ -142,6 +144,7 @@ class OpenTelemetryObserver:
         self._batches.add(1, labels)
         self._reading.record(event.read_seconds, labels)
         self._writing.record(event.write_seconds, labels)
+        self._committing.record(event.commit_seconds, labels)
         opened = self._open.get(job.id)
         if opened is None:
             return
@@ -160,6 +163,7 @@ class OpenTelemetryObserver:
                 "resumable_sync.batch.records": event.records,
                 "resumable_sync.batch.read_duration": event.read_seconds,
                 "resumable_sync.batch.write_duration": event.write_seconds,
+                "resumable_sync.batch.commit_duration": event.commit_seconds,
             },
         )
         span.end(end)

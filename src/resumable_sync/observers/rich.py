@@ -45,9 +45,9 @@ class RichProgress:
 
         orders ━━━━━━━━━━━━━━╺━━━━━━━━━ 1,204,000 of 2,000,000   48,310/s   0:16   read 71% write 29%   restart 2
 
-    Of a sync in parts it shows how many are completed. Where the output is no terminal nothing is drawn.
-    One object can serve several jobs, one after the other or at the
-    same time in threads. The line of a job stays when it has ended; `close` removes what a killed attempt left behind.
+    Of a sync in parts it shows how many are completed. Where the output is no terminal nothing is drawn. One object can
+    serve several jobs, one after the other or at the same time in threads. The line of a job stays when it has ended;
+    `close` removes what a killed attempt left behind.
 
     Args:
         console: Where to draw. None: standard error, so that what a program prints can go into a file.
