@@ -60,6 +60,8 @@ def run(command: Command) -> None:
         command.line, shell=True, check=False, capture_output=True, text=True, timeout=120, env=environment
     )
     compare(command.output, ended.stdout, f"$ {command.line}\n{ended.stderr}")
+    # "... passed" would do for it as well.
+    assert " failed" not in ended.stdout, ended.stdout
 
 
 def compare(expected: str, printed: str, what: str) -> None:
@@ -150,12 +152,15 @@ def commands_in(page: Path) -> bool:
 @pytest.mark.parametrize("page", parameters())
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("RESUMABLE_SYNC_STORE", raising=False)
     namespace: dict[str, object] = {"__name__": "page"}
     printed = io.StringIO()
     for kind, caption, text in blocks(page):
         if caption:
             Path(caption).write_text(text, encoding="utf-8")
+            if kind == "python":
+                compile(text, caption, "exec")
         if kind in CHECKED:
             CHECKED[kind](text)
         elif caption:
