@@ -145,7 +145,7 @@ def test_some_steps(tmp_path: Path, mode: str, target: str, first: int) -> None:
     assert report.deaths >= 2
 
 
-@pytest.mark.parametrize("target", ["out.jsonl", "out"])
+@pytest.mark.parametrize("target", ["out.csv", "out"])
 def test_a_few_kills(tmp_path: Path, target: str) -> None:
     _randomly(FileProgram(folder=tmp_path, mode="append", target=target, rows=60), 5)
 

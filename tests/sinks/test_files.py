@@ -318,6 +318,13 @@ def test_values(tmp_path: Path) -> None:
     assert row == {**PLAIN, **texts}
 
 
+def test_no_reader_finds_the_end_of_a_line_of_json_elsewhere(tmp_path: Path) -> None:
+    texts = [f"x{chr(code)}y" for code in (*range(33), 0x85, 0x2028, 0x2029)]
+    run(JSONLinesSink(tmp_path / "a.jsonl"), [{"a": text} for text in texts])
+    lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["a"] for line in lines] == texts
+
+
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, "secret"}, {("secret",): 1}, "secret\ud83d"], ids=type)
 def test_values_that_files_have_no_form_for(tmp_path: Path, value: Any) -> None:
     sink: Any = CSVSink(tmp_path / "a.csv") if isinstance(value, str) else JSONLinesSink(tmp_path / "a.jsonl")
@@ -350,6 +357,15 @@ class TestCSV:
         assert path.read_text() == 'b;a\n;"x;y"\n'
         with pytest.raises(ConfigurationError, match=r"the header of .* is not columns="):
             begun(CSVSink(path, mode="append", columns=["a"], delimiter=";"), token=2, run_id="run 2")
+
+    def test_what_readers_take_for_something_else_is_quoted(self, tmp_path: Path) -> None:
+        letters = [chr(code) for code in (*range(33), 34, 44, 0x85, 0x2028)]
+        texts = [text for one in letters for text in (one, f"x{one}", f"{one}y", f"x{one}y", 2 * one)]
+        run(CSVSink(tmp_path / "a.csv"), [{"a": None}, {"a": ""}, *({"a": text} for text in texts)])
+        (page,) = CSVConnector(tmp_path / "a.csv").read(None, 1_000)
+        with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+            assert [row[0] for row in list(csv.reader(file))[1:]] == ["", "", *texts]
+        assert [record[0] for record in page.records] == ["", "", *texts]
 
     @pytest.mark.parametrize(("columns", "text"), [(["id", "name"], "id,name\n"), ([], "")])
     def test_a_run_without_records(self, tmp_path: Path, columns: list[str], text: str) -> None:

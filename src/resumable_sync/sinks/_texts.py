@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -52,13 +53,23 @@ def _json_default(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else _text(value)
 
 
+_BREAKS = {text.encode(): f"\\u{ord(text):04x}".encode() for text in ("\x85", "\u2028", "\u2029")}
+"""Text within a line of JSON at which readers that go by Unicode, as `str.splitlines` does, end it."""
+
+
 def json_lines(records: Iterable[Any]) -> bytes:
     """Give records as JSON Lines in UTF-8.
 
     Raises:
         ValueError: If a value has no form in JSON; its text does not hold the value.
     """
-    kept = list(records)
+    lines = _json(list(records))
+    for found, escape in _BREAKS.items():
+        lines = lines.replace(found, escape)
+    return lines
+
+
+def _json(kept: Sequence[Any]) -> bytes:
     try:
         return _json_lines(kept, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -88,7 +99,7 @@ def json_text(value: Any) -> str:
     Raises:
         ValueError: If it has no form in JSON; its text does not hold the value.
     """
-    return json_lines([value]).decode().rstrip("\n")
+    return _json([value]).decode().rstrip("\n")
 
 
 def csv_text(rows: Iterable[Sequence[Any]], delimiter: str) -> bytes:
@@ -97,15 +108,25 @@ def csv_text(rows: Iterable[Sequence[Any]], delimiter: str) -> bytes:
     Raises:
         ValueError: If a value has no form there; its text does not hold the value.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\n")
     as_it_is = _AS_IT_IS
-    writer.writerows([value if type(value) in as_it_is else _cell(value) for value in row] for row in rows)
+    cells = [[value if type(value) in as_it_is else _cell(value) for value in row] for row in rows]
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(cells)
+    text = buffer.getvalue()
     try:
-        return buffer.getvalue().encode()
+        return (_with_returns(cells, delimiter) if "\r" in text else text).encode()
     except UnicodeEncodeError:
         problem = "a text holds half a surrogate pair, which UTF-8 cannot have; convert it before"
     raise ValueError(problem)
+
+
+def _with_returns(cells: Sequence[Sequence[Any]], delimiter: str) -> str:
+    """Give rows with carriage returns in them as CSV."""
+    written: list[str] = []
+    # Before Python 3.13 the writer quotes a carriage return only if it may end a row. It hands over row by row.
+    writer = csv.writer(SimpleNamespace(write=written.append), delimiter=delimiter, lineterminator="\r\n")
+    writer.writerows(cells)
+    return "".join(row.removesuffix("\r\n") + "\n" for row in written)
 
 
 def _cell(value: Any) -> Any:
