@@ -18,12 +18,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from resumable_sync import registry
 from resumable_sync.cli._config import read_sync_file
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -70,6 +71,11 @@ def compare(expected: str, printed: str, what: str) -> None:
 
 def check_toml(text: str) -> None:
     """A sync file, as the command line reads it before anything runs."""
+    data = tomllib.loads(text)
+    if "project" in data:  # of a package that declares types of its own
+        assert data["project"].keys() == {"entry-points"}
+        assert data["project"]["entry-points"].keys() <= {f"resumable_sync.{port}" for port in get_args(registry.Port)}
+        return
     path = Path("checked.toml")
     path.write_text(text, encoding="utf-8")
     variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "sqlite:///checked.db")

@@ -9,6 +9,8 @@ The suites need pytest (`pip install 'resumable_sync[testing]'`); they are loade
 """
 
 import importlib
+import pkgutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 from resumable_sync._errors import MissingExtraError
@@ -59,18 +61,6 @@ _SUITES = {
     "SingleWorkerSuite": "_store_suite",
     "SinkSuite": "_sink_suite",
 }
-_ASSERTING = (
-    "_connector_abilities",
-    "_connector_base",
-    "_connector_suite",
-    "_sink_base",
-    "_sink_suite",
-    "_store_base",
-    "_store_jobs",
-    "_store_leases",
-    "_store_lineage",
-    "_store_transactions",
-)
 
 
 def __getattr__(name: str) -> Any:
@@ -84,5 +74,11 @@ def __getattr__(name: str) -> Any:
         package, extra = "pytest", "testing"
         raise MissingExtraError(package, extra) from None
     # Without it a failed assert of a suite would not show its values; it must come before the import.
-    pytest.register_assert_rewrite(*(f"{__name__}.{one}" for one in _ASSERTING))
+    pytest.register_assert_rewrite(*_not_imported())
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def _not_imported() -> list[str]:
+    """Give the modules of this folder that are still to be imported; of any other pytest would warn."""
+    found = [module.name for module in pkgutil.iter_modules(__path__, f"{__name__}.")]
+    return [name for name in found if name not in sys.modules]
