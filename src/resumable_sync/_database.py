@@ -27,6 +27,7 @@ __all__ = [
     "driver_cursor",
     "is_mysql",
     "libpq_arguments",
+    "libpq_conninfo",
     "make_engine",
     "parse_url",
     "run_bare",
@@ -148,6 +149,18 @@ def libpq_arguments(engine: Engine) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if isinstance(value, str | int)}
 
 
+def libpq_conninfo(url: URL) -> str:
+    """Give what a connection to PostgreSQL of a URL is opened with, in the words of libpq itself."""
+    query = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    arguments = {
+        **_engine_options(url)["connect_args"],
+        **url.translate_connect_args(username="user", database="dbname"),
+        **query,
+    }
+    texts = {name: str(value).replace("\\", "\\\\").replace("'", "\\'") for name, value in arguments.items()}
+    return " ".join(f"{name}='{text}'" for name, text in texts.items())
+
+
 def _engine_options(url: URL) -> dict[str, Any]:
     backend = url.get_backend_name()
     given: Mapping[str, Any] = url.query
@@ -252,7 +265,7 @@ def begin_write(connection: Connection) -> None:
         raise ConfigurationError(msg)
     try:
         driver_connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.Error as error:
+    except connection.dialect.loaded_dbapi.Error as error:
         wrapped = wrap_error(error, connection)
         raise wrapped from error
 

@@ -60,6 +60,11 @@ def _has_transient_code(error: BaseException) -> bool:
         sqlstate = getattr(error, "sqlstate", None)
         # Without a code the server said nothing: refused, cut off, never reached, or not in time.
         return sqlstate.startswith(_SQLSTATES) if sqlstate else "OperationalError" in names
+    if module.startswith("adbc_driver_manager"):
+        # Also without a code where nobody heard of the server, or not in time.
+        status = getattr(getattr(error, "status_code", None), "name", None)
+        sqlstate = getattr(error, "sqlstate", None)
+        return sqlstate.startswith(_SQLSTATES) if sqlstate else status in ("IO", "TIMEOUT")
     if module.startswith("pymysql"):
         return bool(error.args) and error.args[0] in _MYSQL_CODES
     if module.startswith("redis."):

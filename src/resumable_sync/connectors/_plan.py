@@ -12,7 +12,7 @@ from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._anchor import row_digest
 from resumable_sync.connectors._keyset import KeyPart, Side, after_key, equals_key, key_order, up_to_key
 from resumable_sync.connectors._source import Source
-from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, is_mysql
+from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, plans_rows
 from resumable_sync.connectors._types import KeyCodec, describe_key
 
 __all__ = ["KeysetPlan"]
@@ -104,12 +104,15 @@ class KeysetPlan:
         """Give the digest of a row."""
         return row_digest(row, self._by_name)
 
-    def anchor_at(self, connection: Connection, key: Key) -> str | None:
-        """Give the digest of the row of a key, None if there is no such row."""
-        statement = self._compiled(
+    def row_statement(self) -> Statement:
+        """Give the statement of the row of a key."""
+        return self._compiled(
             "row", lambda: sa.select(*self.source.columns.values()).where(equals_key(self._sides, self._after)).limit(1)
         )
-        fetched = statement.run(connection, dict(zip(self._after, key, strict=True)))
+
+    def anchor_at(self, connection: Connection, key: Key) -> str | None:
+        """Give the digest of the row of a key, None if there is no such row."""
+        fetched = self.row_statement().run(connection, dict(zip(self._after, key, strict=True)))
         return self.anchor_of_last(fetched) if fetched.rows else None
 
     def bound(self, connection: Connection) -> Key | None:
@@ -229,8 +232,7 @@ class KeysetPlan:
 
     @property
     def _plans_rows(self) -> bool:
-        # MySQL reads the whole index for (a, b) > (x, y).
-        return not is_mysql(self._dialect)
+        return plans_rows(self._dialect)
 
     def _compiled(self, name: str, select: Callable[[], Select[Any]]) -> Statement:
         with self._lock:

@@ -18,7 +18,7 @@ from resumable_sync.connectors._key_values import NoSuchKeyError, key_binder
 from resumable_sync.connectors._keyset import KeyPart, after_key, equals_key, key_order, up_to_key
 from resumable_sync.connectors._plan import KeysetPlan
 from resumable_sync.connectors._source import Source
-from resumable_sync.connectors._statements import Statement, compile_statement, connect, is_mysql
+from resumable_sync.connectors._statements import Statement, compile_statement, connect, plans_rows
 
 __all__ = ["SQLRanges", "open_ranges"]
 
@@ -187,8 +187,7 @@ class SQLRanges(KeyRanges):
         )
 
     def _conditions(self, after: Key | None, upto: Key | None) -> list[ColumnElement[bool]]:
-        # MySQL reads the whole index for (a, b) > (x, y).
-        rows = not is_mysql(self._engine.dialect)
+        rows = plans_rows(self._engine.dialect)
         conditions = [] if after is None else [after_key(self._plan.sides, self._after, rows=rows)]
         return conditions if upto is None else [*conditions, up_to_key(self._plan.sides, self._upto, rows=rows)]
 

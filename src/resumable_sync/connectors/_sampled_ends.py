@@ -72,8 +72,9 @@ AND resumable_sync_number * :resumable_sync_parts / resumable_sync_total
 
 # Also of a partition that is so small that reading it seems quicker.
 _BY_ADDRESS = """
-SET LOCAL enable_tidscan = on; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
-SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off
+SELECT set_config('enable_tidscan', 'on', true), set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true), set_config('enable_indexscan', 'off', true),
+    set_config('enable_indexonlyscan', 'off', true)
 """
 
 

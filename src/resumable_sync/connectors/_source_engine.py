@@ -5,7 +5,7 @@ import weakref
 from sqlalchemy import URL, Engine
 from typing_extensions import override
 
-from resumable_sync._database import make_engine
+from resumable_sync._database import database_identity, make_engine, shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._statements import set_utc
 
@@ -33,6 +33,16 @@ class SourceEngine:
         url = self.engine.url
         plain = (self.engine.dialect.name, self.engine.dialect.driver) == ("sqlite", "pysqlite")
         return self.own and plain and "detect_types" not in url.query
+
+    @property
+    def identity(self) -> str:
+        """Which database it is, without credentials."""
+        return database_identity(self.engine)
+
+    @property
+    def place(self) -> str:
+        """The same, to be shown."""
+        return shown_url(self.engine.url)
 
     def close(self) -> None:
         """Close the connections, if the engine is our own; it opens new ones when it is used again."""

@@ -19,7 +19,7 @@ from resumable_sync.connectors._keyset import after_key, key_order, up_to_key
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._readers import KeysetReader
 from resumable_sync.connectors._sampled_ends import sampled_ends
-from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, is_mysql
+from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, plans_rows
 
 __all__ = ["Span", "SpanReader", "split_span"]
 
@@ -216,6 +216,6 @@ class _Probes:
         return keys.limit(1).offset(sa.bindparam(_OFFSET, None, type_=sa.BigInteger()))
 
     def _conditions(self, span: Span) -> list[ColumnElement[bool]]:
-        sides, rows = self._plan.sides, not is_mysql(self._dialect)  # MySQL reads the whole index for (a, b) > (x, y)
+        sides, rows = self._plan.sides, plans_rows(self._dialect)
         upto = up_to_key(sides, self._upto, rows=rows)
         return [upto] if span.after is None else [after_key(sides, self._after, rows=rows), upto]

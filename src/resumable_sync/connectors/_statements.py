@@ -15,7 +15,17 @@ from sqlalchemy.sql import ClauseElement
 from resumable_sync._database import run_bare, scrub
 from resumable_sync._errors import ConfigurationError
 
-__all__ = ["Fetched", "Statement", "compile_statement", "connect", "is_mysql", "scrubbed", "set_utc", "stream"]
+__all__ = [
+    "Fetched",
+    "Statement",
+    "compile_statement",
+    "connect",
+    "is_mysql",
+    "plans_rows",
+    "scrubbed",
+    "set_utc",
+    "stream",
+]
 
 Row = tuple[Any, ...]
 
@@ -23,6 +33,11 @@ Row = tuple[Any, ...]
 def is_mysql(dialect: Dialect) -> bool:
     """Whether a dialect is that of MySQL or MariaDB."""
     return dialect.name in {"mysql", "mariadb"}
+
+
+def plans_rows(dialect: Dialect) -> bool:
+    """Whether a database plans `(a, b) > (x, y)` well: MySQL reads the whole index, and others may not know it."""
+    return dialect.name in {"postgresql", "sqlite"}
 
 
 @attrs.frozen(kw_only=True)

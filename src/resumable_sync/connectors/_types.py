@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 from sqlalchemy import Connection
 
+from resumable_sync._adbc_dbapi import ADBC
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._statements import Fetched, Statement, is_mysql
 
@@ -35,6 +36,12 @@ _POSTGRES_KEYS = {
 _POSTGRES_TYPES = """
 SELECT oid, typname, typcategory, typtype, format_type(oid, -1) FROM pg_catalog.pg_type WHERE oid = ANY(%s)
 """
+# Of a domain its base.
+_POSTGRES_BASES = """
+SELECT d.oid, b.typname, b.typcategory, b.typtype, format_type(b.oid, -1) FROM pg_catalog.pg_type d
+JOIN pg_catalog.pg_type b ON b.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid) WHERE d.oid = ANY(%s)
+"""
+_POSTGRES_NOT_BY_ADBC = {"inet", "cidr", "macaddr", "oid"}
 # MySQL's type codes on the wire, with the reason against each that cannot be a key.
 _MYSQL_REFUSED = {
     4: "FLOAT, which the server sends rounded; make it DOUBLE or DECIMAL, or name a key that is not FLOAT",
@@ -108,6 +115,8 @@ class KeyCodec:
 
 
 def _server_text(driver_cursor: Any, from_end: int, place: int) -> str:
+    if hasattr(driver_cursor, "key_text"):
+        return str(driver_cursor.key_text(from_end, place))  # of ADBC
     result = driver_cursor.pgresult
     text: str = result.get_value(result.ntuples + from_end, place).decode(driver_cursor.connection.info.encoding)
     return text
@@ -124,11 +133,15 @@ def describe_key(connection: Connection, statement: Statement, names: Sequence[s
     Raises:
         ConfigurationError: If a column is of a type that cannot be a key.
     """
+    if connection.dialect.name == "postgresql" and connection.dialect.driver == ADBC:
+        return _describe_adbc_postgres(connection, statement, names)
     if connection.dialect.name == "postgresql":
         return _describe_postgres(connection, statement, names)
     if is_mysql(connection.dialect):
         return _describe_mysql(connection, statement, names)
-    return _plain(names, (int, float, str, bytes))
+    if connection.dialect.name == "sqlite":
+        return _plain(names, (int, float, str, bytes))
+    return _plain(names, (int, float, str, bytes, Decimal, datetime, date))
 
 
 def _plain(names: Sequence[str], types: tuple[type, ...]) -> KeyCodec:
@@ -149,6 +162,27 @@ def _describe_postgres(connection: Connection, statement: Statement, names: Sequ
             raise _refused(column, f"{name}, sent rounded because extra_float_digits is below 1; set it to 1")
         if category == "S" and driver_cursor.connection.info.parameter_status("client_encoding") == "SQL_ASCII":
             raise _refused(column, "text of unknown encoding (SQL_ASCII); set client_encoding to the one it has")
+    return _postgres_codec(names, described)
+
+
+def _describe_adbc_postgres(connection: Connection, statement: Statement, names: Sequence[str]) -> KeyCodec:
+    # The driver does not tell the types of a database by their numbers.
+    places = [f"c{place}" for place in range(len(names))]
+    kinds = ", ".join(f"CAST(pg_typeof(k.{place}) AS oid)" for place in places)
+    named = f"({statement.text}) AS k ({', '.join(places)})"
+    asked = f"SELECT {kinds} FROM (VALUES (0)) AS one LEFT JOIN {named} ON true"  # noqa: S608 - our own statement
+    oids = list(connection.exec_driver_sql(asked, statement.parameters()).one())
+    rows = connection.exec_driver_sql(_POSTGRES_BASES, (oids,)).all()
+    found = {oid: (str(name), category, kind, cast) for oid, name, category, kind, cast in rows}
+    described = [found[oid] for oid in oids]
+    for column, (name, category, kind, _) in zip(names, described, strict=True):
+        if name in _POSTGRES_NOT_BY_ADBC or (name not in _POSTGRES_KEYS and category != "S" and kind != "e"):
+            reason = f"{name}, whose order or form is not exact"
+            raise _refused(column, reason)
+    return _postgres_codec(names, described)
+
+
+def _postgres_codec(names: Sequence[str], described: Sequence[tuple[str, Any, Any, str]]) -> KeyCodec:
     integer = [name in _POSTGRES_INTEGERS for name, *_ in described]
     return KeyCodec(
         names=names,

@@ -14,11 +14,12 @@ from uuid import UUID
 from sqlalchemy import types
 from sqlalchemy.dialects import postgresql
 
-from resumable_sync._errors import ConfigurationError, MissingExtraError
+from resumable_sync._arrow import pyarrow
+from resumable_sync._errors import ConfigurationError
 from resumable_sync._protocols import Column
 from resumable_sync.sinks._kinds import source_kind
 
-__all__ = ["base_of", "inferred", "named_types", "pyarrow", "type_of"]
+__all__ = ["base_of", "inferred", "named_types", "type_of"]
 
 MOST_DIGITS, MOST_DIGITS_WIDE = 38, 76
 """Digits of decimal128 and decimal256."""
@@ -46,20 +47,6 @@ _BASES: list[type | tuple[type, ...]] = [
 ]
 _DECIMAL = re.compile(r"\s*decimal\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*")
 _TIMESTAMP = re.compile(r"\s*timestamp\s*\[\s*(s|ms|us|ns)\s*,\s*(?:tz=)?([\w/+:-]+)\s*\]\s*")
-
-
-def pyarrow() -> Any:
-    """Give the package.
-
-    Raises:
-        MissingExtraError: If it is not installed.
-    """
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - the registry may look at the sink without it
-    except ModuleNotFoundError:
-        package, extra = "pyarrow", "parquet"
-        raise MissingExtraError(package, extra) from None
-    return pa
 
 
 def base_of(kind: type) -> type | None:

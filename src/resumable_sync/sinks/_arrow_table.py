@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from resumable_sync._arrow import pyarrow
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import ArrowRows, CopyText, Format
 from resumable_sync._model import Batch
 from resumable_sync._protocols import Column
 from resumable_sync.sinks._adbc_arrow import AdbcReader
-from resumable_sync.sinks._arrow_schema import base_of, inferred, pyarrow, type_of
+from resumable_sync.sinks._arrow_schema import base_of, inferred, type_of
 from resumable_sync.sinks._copy_arrow import CopyReader, reads
 from resumable_sync.sinks._kinds import decodes_json
 from resumable_sync.sinks._texts import json_text

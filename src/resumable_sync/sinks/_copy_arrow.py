@@ -1,15 +1,15 @@
 """The text that PostgreSQL's COPY writes, as Arrow arrays, without making Python values of it."""
 
-import contextlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from resumable_sync._arrow import decimals_of, pyarrow
 from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, CopyText, Format
-from resumable_sync.sinks._arrow_schema import MOST_DIGITS, pyarrow
+from resumable_sync.sinks._arrow_schema import MOST_DIGITS
 
-__all__ = ["Convert", "CopyReader", "decimals_of", "reads"]
+__all__ = ["Convert", "CopyReader", "reads"]
 
 _INTEGERS = frozenset({"int16", "int32", "int64"})
 _NUMBERS = frozenset({"decimal128", "decimal256"})
@@ -146,19 +146,6 @@ def _fits(column: Any, kind: Any) -> bool:
     ends = pc.min_max(column).as_py()
     bound = 10 ** (kind.precision - kind.scale)
     return all(end is None or -bound < end < bound for end in ends.values())
-
-
-def decimals_of(column: Any, kind: Any) -> Any:
-    """Give the decimals that texts stand for; None if Arrow cannot, or would lose the first digits of too many."""
-    import pyarrow.compute as pc  # noqa: PLC0415 - an optional package
-
-    point = pc.find_substring(column, ".")
-    whole = pc.max(pc.if_else(pc.less(point, 0), pc.binary_length(column), point)).as_py()
-    if pyarrow().types.is_decimal128(kind) and (whole is None or whole <= kind.precision - kind.scale):
-        # What is no number, or has too many decimals, is told elsewhere, without the value.
-        with contextlib.suppress(pyarrow().ArrowException):
-            return column.cast(kind)
-    return None
 
 
 def _has_backslash(column: Any) -> bool:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 from typing_extensions import override
 
+from resumable_sync._arrow import pyarrow
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
 from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync._split import PartitionableSink
-from resumable_sync.sinks._arrow_schema import named_types, pyarrow
+from resumable_sync.sinks._arrow_schema import named_types
 from resumable_sync.sinks._arrow_table import Tables
 from resumable_sync.sinks._dataset import Dataset, DatasetState
 from resumable_sync.sinks._places import open_place
