@@ -113,18 +113,43 @@ def demo(session: nox.Session) -> None:
     session.run("resumable-sync", "demo", *session.posargs)
 
 
+def run_benchmarks(session: nox.Session, *options: str) -> None:
+    """Run benchmarks; those with other tools need them in environments of their own."""
+    install(session, "test")
+    names = [argument for argument in session.posargs if not argument.startswith("-")]
+    if not names or {"kills", "peers"} & set(names):
+        install_peers(session)
+    session.run("python", "-m", "benchmarks._run", *options, *session.posargs)
+
+
+def install_peers(session: nox.Session) -> None:
+    """Make or renew the environment of each tool that benchmarks compare the library with."""
+    for group in PROJECT["dependency-groups"]:
+        if group.startswith("peer-"):
+            folder = str(Path(".nox/peers", group.removeprefix("peer-")).absolute())
+            session.run("uv", "venv", "--quiet", "--allow-existing", folder, external=True)
+            session.run("uv", "pip", "install", "--quiet", "--python", folder, "--group", group, external=True)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run all benchmarks, or those that are named: `nox -s bench -- checkpoint depth`; fails if a bound was missed."""
-    install(session, "test")
-    session.run("python", "-m", "benchmarks._run", *session.posargs)
+    """Run all benchmarks, or those that are named: `nox -s bench -- checkpoint depth`; fails if a bound was missed.
+
+    `nox -s bench -- --keep` keeps the figures in benchmarks/results, and shows them in docs/explanation/performance.md.
+    """
+    run_benchmarks(session)
 
 
 @nox.session
 def bench_check(session: nox.Session) -> None:
     """Run the benchmarks that have bounds in benchmarks/budget.toml; fails if one was missed, or not measured."""
-    install(session, "test")
-    session.run("python", "-m", "benchmarks._run", "--check", *session.posargs)
+    run_benchmarks(session, "--check")
+
+
+@nox.session(venv_backend="none", default=False)
+def peers(session: nox.Session) -> None:
+    """Make or renew the environments of the tools that benchmarks compare the library with."""
+    install_peers(session)
 
 
 @nox.session

@@ -1,0 +1,25 @@
+"""Environments of the peers: one for each group `peer-*` of pyproject.toml, so that none depends on another's versions.
+
+    nox -s peers            # makes them, in .nox/peers; `nox -s bench` does too, where they are needed
+
+`RESUMABLE_SYNC_BENCH_PEERS` names another folder.
+"""
+
+import os
+from pathlib import Path
+
+from benchmarks._common import HERE
+
+__all__ = ["executable"]
+
+FOLDER = Path(os.environ.get("RESUMABLE_SYNC_BENCH_PEERS", HERE.parent / ".nox" / "peers"))
+
+
+def executable(peer: str, pattern: str) -> str:
+    """Give a program of a peer's environment, or an empty text if there is none.
+
+    Args:
+        peer: Which environment.
+        pattern: Where it is in there, as for `glob`.
+    """
+    return next(map(str, sorted((FOLDER / peer).glob(pattern))), "")

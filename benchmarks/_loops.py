@@ -1,0 +1,70 @@
+"""Loops written by hand, the tables that they copy, and what a database can do at best.
+
+They know nothing of the library, so that a process which runs one imports nothing of it.
+"""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+__all__ = ["CHECKPOINT", "COLUMNS", "SOURCE", "VALUES", "postgres_by_hand", "postgres_stream", "sqlite_by_hand"]
+
+COLUMNS = (
+    "(id BIGINT, customer VARCHAR(60) NOT NULL, status VARCHAR(10) NOT NULL, cents BIGINT NOT NULL,"
+    " ordered_at TIMESTAMP NOT NULL, note VARCHAR(60), quantity INTEGER, weight DOUBLE PRECISION, region VARCHAR(20),"
+    " reference CHAR(36))"
+)
+SOURCE = COLUMNS.replace("id BIGINT", "id BIGINT PRIMARY KEY").replace("BIGINT P", "INTEGER P")
+VALUES = (
+    "i * 3, 'customer' || i % 20000 || '@example.org', 'paid', i, CAST('2026-01-31 12:00:00' AS {time}),"
+    " 'leave it at the door, please', i % 7, i / 8.0, 'north west', '12345678-1234-5678-1234-567812345678'"
+)
+CHECKPOINT = "CREATE TABLE checkpoint (id VARCHAR(60) PRIMARY KEY, token BIGINT, place BIGINT, records BIGINT)"
+
+
+def sqlite_by_hand(source: Path, target: Path, size: int) -> None:
+    """Copy with sqlite3 alone."""
+    with contextlib.closing(sqlite3.connect(source)) as read, contextlib.closing(sqlite3.connect(target)) as write:
+        write.execute("PRAGMA synchronous=FULL")
+        place = -1
+        while rows := read.execute("SELECT * FROM orders WHERE id > ? ORDER BY id LIMIT ?", (place, size)).fetchall():
+            place = rows[-1][0]
+            write.executemany(f"INSERT INTO orders VALUES (?{', ?' * 9})", rows)
+            moved = write.execute(
+                "UPDATE checkpoint SET place = ?, records = records + ? WHERE id = 'orders' AND token = 1",
+                (place, len(rows)),
+            )
+            assert moved.rowcount == 1
+            write.commit()
+
+
+def postgres_by_hand(source: str, target: str, size: int) -> None:
+    """Copy with psycopg alone."""
+    import psycopg
+
+    with psycopg.connect(source, autocommit=True) as read, psycopg.connect(target) as write:
+        place = -1
+        query = "SELECT * FROM orders WHERE id > %s ORDER BY id LIMIT %s"
+        while rows := read.execute(query, (place, size)).fetchall():
+            place = rows[-1][0]
+            with write.cursor() as cursor:
+                with cursor.copy("COPY orders FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+                cursor.execute(
+                    "UPDATE checkpoint SET place = %s, records = records + %s WHERE id = 'orders' AND token = 1",
+                    (place, len(rows)),
+                )
+                assert cursor.rowcount == 1
+            write.commit()
+
+
+def postgres_stream(source: str, target: str) -> None:
+    """Copy in one transaction with one COPY on each side, and no checkpoint."""
+    import psycopg
+
+    with psycopg.connect(source) as read, psycopg.connect(target) as write:
+        with read.cursor().copy("COPY orders TO STDOUT") as rows, write.cursor().copy("COPY orders FROM STDIN") as copy:
+            for data in rows:
+                copy.write(data)
+        write.commit()

@@ -1,0 +1,55 @@
+"""dlt: `sql_table` into a pipeline, with the defaults or with the settings that its documentation calls the fastest."""
+
+import os
+import tempfile
+from typing import Any
+
+# They are read at the import; nothing is to be sent anywhere.
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+
+import dlt
+from benchmarks._peers._common import main
+from dlt.sources.sql_database import sql_table
+
+
+def run(source: str, destination: Any, *, folder: str | None = None, **options: Any) -> None:
+    """Run a pipeline.
+
+    Args:
+        source: SQLAlchemy's URL.
+        destination: Where to.
+        folder: Where the pipeline keeps what it knows; None: somewhere new.
+        options: `backend`, `chunk`, `file_format` and `workers`; without them the defaults.
+    """
+    for step in ("EXTRACT", "NORMALIZE", "LOAD"):
+        if "workers" in options:
+            os.environ[f"{step}__WORKERS"] = str(options["workers"])
+    settings = {"backend": options["backend"], "chunk_size": options["chunk"]} if "backend" in options else {}
+    if options.get("backend") == "connectorx":
+        plain = source.replace("+psycopg2", "")
+        settings["backend_kwargs"] = {"conn": plain, "return_type": "arrow_stream", "batch_size": options["chunk"]}
+    pipeline = dlt.pipeline(
+        "bench", pipelines_dir=folder or tempfile.mkdtemp(), destination=destination, dataset_name="shop"
+    )
+    table = sql_table(credentials=source, table="orders", **settings)
+    pipeline.run(table, write_disposition="replace", loader_file_format=options.get("file_format"))
+
+
+def postgres(source: str, target: str, **options: Any) -> None:
+    """Copy."""
+    run(source.replace("://", "+psycopg2://", 1), dlt.destinations.postgres(target), **options)
+
+
+def sqlite(source: str, target: str, **options: Any) -> None:
+    """Copy."""
+    run(f"sqlite:///{source}", dlt.destinations.sqlalchemy(f"sqlite:///{target}"), **options)
+
+
+def parquet(source: str, target: str, **options: Any) -> None:
+    """Write."""
+    destination = dlt.destinations.filesystem(f"file://{target}")
+    run(source.replace("://", "+psycopg2://", 1), destination, file_format="parquet", **options)
+
+
+if __name__ == "__main__":
+    main(postgres=postgres, sqlite=sqlite, parquet=parquet)
