@@ -17,11 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks._common import HERE
+from benchmarks._page import RESULTS
 from benchmarks._report import BUDGET, FOLDER, bounds
-
-__all__ = ["RESULTS"]
-
-RESULTS = HERE / "results"
 
 
 def names() -> list[str]:
@@ -63,6 +60,8 @@ def main(arguments: Sequence[str]) -> int:
                 failures.append(f"{name}: a bound was missed, or it failed; see above")
             if options.check:
                 failures += [f"{name}: not measured: {line}" for line in not_measured(name, folder)]
+    if options.keep:
+        subprocess.run([sys.executable, "-m", "benchmarks._page"], cwd=HERE.parent, check=True)
     print(*failures, sep="\n")
     return 1 if failures else 0
 

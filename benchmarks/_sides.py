@@ -14,7 +14,7 @@ import attrs
 from benchmarks._common import HERE
 from benchmarks._environments import executable
 
-__all__ = ["BATCH", "Side", "Task", "Took", "run", "sides", "started"]
+__all__ = ["QUIET", "Commands", "Side", "Task", "Took", "run", "script", "sides", "started"]
 
 BATCH = 10_000
 QUIET = {"SLING_DISABLE_TELEMETRY": "TRUE", "SLING_LOADED_AT_COLUMN": "FALSE", "PYTHONWARNINGS": "ignore"}
@@ -106,10 +106,12 @@ def sling(task: Task, source: str, target: str, folder: Path) -> Commands:
         "sqlite": (f"sqlite://{source}", "main.orders", f"sqlite://{target}", "main.orders"),
     }[task]
     source_options, target_options = ["--src-conn", read, "--src-stream", stream], ["--tgt-conn", write]
-    return [[sling_program(), "run", *source_options, *target_options, "--tgt-object", made, "--mode", "full-refresh"]]
+    return [
+        [program_of_sling(), "run", *source_options, *target_options, "--tgt-object", made, "--mode", "full-refresh"]
+    ]
 
 
-def sling_program() -> str:
+def program_of_sling() -> str:
     """Give the program."""
     return executable("sling", "lib/python*/site-packages/sling_*/bin/sling-*")
 
@@ -121,8 +123,11 @@ def sides(task: Task) -> list[Side]:
     fast: dict[str, Any] = {"peer": "dlt", "chunk": 50_000, "workers": 2}
     programs: dict[str, Any] = {"tasks": ["postgres"], "peer": "singer", "table": "melty.orders"}
 
-    def versions() -> Commands:
-        return [[program, "--version"] for program in singer_programs()]
+    def version() -> Commands:
+        return [[singer_programs()[1], "--version"]]  # the tap starts at the same time
+
+    def sling_version() -> Commands:
+        return [[program_of_sling(), "--version"]]
 
     every_side = [
         script("resumable_sync", every, "with_library", batch_size=BATCH),
@@ -136,9 +141,15 @@ def sides(task: Task) -> list[Side]:
         ),
         script("dlt, pyarrow", ["parquet", "sqlite"], "with_dlt", backend="pyarrow", **fast),
         script("dlt, connectorx", ["parquet"], "with_dlt", backend="connectorx", **fast),
-        Side(name="Singer", commands=singer, version=versions, **programs),
-        Side(name="Singer, COPY", commands=partial(singer, use_copy=True), version=versions, **programs),
-        Side(name="sling", tasks=every, commands=sling, peer="sling", version=lambda: [[sling_program(), "--version"]]),
+        Side(name="Singer", commands=singer, version=version, **programs),
+        Side(name="Singer, COPY", commands=partial(singer, use_copy=True), version=version, **programs),
+        Side(
+            name="sling",
+            tasks=tables,
+            commands=sling,
+            peer="sling",
+            version=lambda: [[program_of_sling(), "--version"]],
+        ),
         script("DuckDB", every, "with_duckdb", "duckdb"),
         script("connectorx and ADBC", ["postgres"], "with_connectorx", "connectorx", batch=BATCH),
         script("connectorx and pyarrow", ["parquet"], "with_connectorx", "connectorx", batch=BATCH),

@@ -16,14 +16,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import attrs
 from benchmarks._common import ReadyPages, postgres_server, servers
 from benchmarks._report import Report
 from sqlalchemy import Connection, bindparam, column, create_engine, event, make_url, table, update
 from typing_extensions import override
 
-from resumable_sync import Batch, Page, run_full_sync, transactional
+from resumable_sync import Batch, Job, JobStatus, Page, run_full_sync, transactional
+from resumable_sync._model import new_run_id
+from resumable_sync.stores._durability import Durability
+from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.sql import SQLJobStore
 
 BATCHES = 1_000
@@ -243,6 +247,22 @@ def trace_mariadb(server: Any, url: str, batches: int) -> list[str]:
     return [argument if isinstance(argument, str) else bytes(argument).decode() for (argument,) in rows]
 
 
+def saves(report: Report, name: str, url: str, durability: Durability = "full") -> None:
+    """Measure `save` by itself, which is a transaction of its own: the store's row of the job, and nothing else."""
+    with SQLJobStore(url, durability=durability) if url else contextlib.nullcontext(MemoryJobStore()) as store:
+        lease = store.acquire("saved", owner="bench", ttl=600.0)
+        job = Job(id="saved", status=JobStatus.RUNNING, run=1, run_id=new_run_id(), attempt=1)
+        wall, cpu = [], []
+        for number in range(BATCHES):
+            job = attrs.evolve(job, cursor=[number], processed_records=number * 1_000, processed_batches=number)
+            begun, busy = time.perf_counter(), time.thread_time()
+            lease = store.save(job, lease)
+            cpu.append(time.thread_time() - busy)
+            wall.append(time.perf_counter() - begun)
+    microseconds = statistics.median(cpu[WARM_UP:]) * 1e6
+    report.add(f"save, {name}", milliseconds(wall[WARM_UP:]), figure=microseconds, form="{:.0f} us of CPU")
+
+
 def milliseconds(times: list[float]) -> str:
     """Write the median."""
     return f"{statistics.median(times) * 1000:.3f} ms"
@@ -251,6 +271,7 @@ def milliseconds(times: list[float]) -> str:
 def main() -> int:
     """Measure and print."""
     costs = Report("checkpoint", "A checkpoint beside the insert of 1,000 rows", "library", "by hand")
+    alone = Report("checkpoint", "A checkpoint by itself, by store and durability", "time")
     counts = Report("checkpoint", "Statements beside the insert, and commits, per batch")
 
     def count(name: str, trace: Callable[[int], Iterable[str]]) -> None:
@@ -278,15 +299,21 @@ def main() -> int:
         times = milliseconds(ours), milliseconds(theirs)
         costs.add(name, *times, figure=beyond, form="{:.3f} ms")
     count("SQLite", trace_sqlite)
+    saves(alone, "memory", "")
+    for durability in get_args(Durability):
+        with sqlite_file("saved.db") as path:
+            saves(alone, f"SQLite, {durability}", f"sqlite:///{path}", durability)
     with postgres_server(durable=True) as server:
-        compare_server("PostgreSQL", server, insert_postgres)
+        url = compare_server("PostgreSQL", server, insert_postgres)
+        for durability in get_args(Durability):
+            saves(alone, f"PostgreSQL, {durability}", url, durability)
     with postgres_server(durable=False) as server:
         url = compare_server("PostgreSQL, fsync=off", server, insert_postgres)
         count("PostgreSQL", lambda batches: trace_postgres(server, url, batches))
     with servers().mariadb_server(own=True) as server:
         url = compare_server("MariaDB, no fsync", server, insert_mariadb)
         count("MariaDB", lambda batches: trace_mariadb(server, url, batches))
-    return costs.finish() | counts.finish()
+    return costs.finish() | counts.finish() | alone.finish()
 
 
 if __name__ == "__main__":

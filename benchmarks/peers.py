@@ -44,13 +44,13 @@ def plain(url: str) -> str:
     return make_url(url).set(drivername="postgresql", password="trust").render_as_string(hide_password=False)
 
 
-def source_on(server: Any, table: str, values: str) -> str:
+def source_on(server: Any, table: str, values: str, rows: int = ROWS) -> str:
     """Make the table in a database of its own; give the URL."""
     url: str = server.create_database()
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(table)
-        numbers = f"FROM generate_series(1, {ROWS}) AS i"
+        numbers = f"FROM generate_series(1, {rows}) AS i"
         connection.exec_driver_sql(f"INSERT INTO orders SELECT {values.replace('%', '%%')} {numbers}")
         connection.exec_driver_sql("ANALYZE orders")
     engine.dispose()

@@ -4,6 +4,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import runpy
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +145,18 @@ def test_variables_and_keys() -> None:
 
 
 def test_figures_are_those_of_the_benchmarks() -> None:
-    explained = (PAGES.parent / "explanation/performance.md").read_text(encoding="utf-8")
-    measured = (PAGES.parent.parent / "benchmarks/README.md").read_text(encoding="utf-8").splitlines()
-    figures = [line for line in explained.splitlines() if re.match(r"\| \w", line)]
-    assert len(figures) > 10
-    assert [line for line in figures if not any(row.startswith(line) for row in measured)] == []
+    benchmarks = PAGES.parent.parent / "benchmarks"
+    shown = runpy.run_path(str(benchmarks / "_page.py"))
+    found = shown["results"]()
+    text = shown["PAGE"].read_text(encoding="utf-8")
+    assert text == shown["page"](text, found), "python -m benchmarks._page writes the page anew"
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in shown["CHARTS"].glob("*.svg")}
+    assert drawn == shown["charts"](found)
+    measured = set(re.findall(r"<!-- measured: (\w+) -->", text)) - {"machine"}
+    every = {path.stem for path in benchmarks.glob("[!_]*.py")}
+    listed = re.findall(r"^\| `(\w+)` \|", (benchmarks / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert measured == set(listed) == every
+    assert set(tomllib.loads((benchmarks / "budget.toml").read_text(encoding="utf-8"))) <= every
 
 
 def test_exit_statuses() -> None:

@@ -23,7 +23,7 @@ def tables(source: str, target: str, **options: Any) -> None:
     """Copy into a table that is there, without a key, as that of most peers."""
     engine = create_engine(target)
     with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE TABLE orders {COLUMNS}")
+        connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS orders {COLUMNS}")
     engine.dispose()
     sync(source, SQLSink("orders", mode="append"), target, **options)
 
