@@ -1,6 +1,7 @@
 """One attempt at the whole of a partitioned sync: its plan, its parts on an executor, and its end."""
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ class Coordinator:
         self._errors: dict[int, Exception] = {}
         self._aside: set[int] = set()
         self._next = 0
+        self._save_at = 0.0
         self._begun = False
         self._at_start = (0, 0)
         self._told: tuple[int, int, int] | None = None
@@ -192,17 +194,20 @@ class Coordinator:
             self._parts[index] = self._load(index)
         self._next += LOOKED_AT
         self._keeper.lease  # noqa: B018 - raises if it is lost
-        if self._sums() != (self.job.processed_records, self.job.processed_batches):
+        sums, now = self._sums(), time.monotonic()
+        # Not after every part: the whole is saved with its plan, and a thousand parts may end within a second.
+        if sums != (self.job.processed_records, self.job.processed_batches) and now >= self._save_at:
             self._checkpoints.save(self._progressed())
+            self._save_at = now + TICK_SECONDS
         # A part may be seen with all its records before it is seen completed.
-        if (*self._sums(), len(self.unfinished)) != self._told:
+        if (*sums, len(self.unfinished)) != self._told:
             self._tell()
 
     def _tell(self) -> None:
         self._told = (*self._sums(), len(self.unfinished))
         if self._pieces.observers:
             done = len(self._parts) - len(self.unfinished)
-            self._pieces.observers.tell(PartsProgressed(job=self.job, completed=done, parts=len(self._parts)))
+            self._pieces.observers.tell(PartsProgressed(job=self._progressed(), completed=done, parts=len(self._parts)))
 
     def _halt(self, workers: Workers) -> None:
         """Stop every part at its next batch, whoever works on it, and wait until none is worked on."""
