@@ -37,6 +37,7 @@ MODULES = {
     "_validate": "shared",
     "_cycle": "shared",
     "_plain": "shared",
+    "_anchor": "shared",
     "_offset_part": "shared",
     "_bases": "shared",
     "_sinks": "shared",

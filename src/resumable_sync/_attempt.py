@@ -1,7 +1,6 @@
 """One attempt: with the lease in hand, from the first batch to the last, and its end in whatever way."""
 
 import logging
-import math
 import time
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -14,10 +13,11 @@ from resumable_sync._count import Counter
 from resumable_sync._deliver import Delivery
 from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_error
 from resumable_sync._events import BatchCommitted, RecordRefused, SyncFinished, SyncStarted
+from resumable_sync._formats import StaleRecordsError
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Batch, Guarantee, Job, JobStatus, SyncResult, batch_key, utc_now
 from resumable_sync._pages import Pages
-from resumable_sync._pieces import Pieces
+from resumable_sync._pieces import Pieces, throttled
 from resumable_sync._recorder import Recorder, recorder_of
 from resumable_sync._report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
 from resumable_sync._restart import Decision
@@ -44,6 +44,9 @@ __all__ = ["Attempt"]
 RecordT = TypeVar("RecordT", default=Any)
 
 logger = logging.getLogger("resumable_sync")
+
+MOST_STALE = 3
+"""How many times in a row records may have changed before they were written, until they are read as Python values."""
 
 
 @attrs.frozen
@@ -80,6 +83,8 @@ class Attempt(Generic[RecordT]):
         self._pages: Pages[RecordT] | None = None
         self._sizer: BatchSizer | None = None
         self._asked, self._read_took, self._handed_out = 0, 0.0, 0.0  # about the batch in hand, for the sizer
+        self._plain: Pieces | None = None  # with the connector that gives Python values
+        self._stale = 0
         self._recorder: Recorder | None = None
         self._begun = False
         self._in_hand: Batch[RecordT] | None = None
@@ -118,7 +123,8 @@ class Attempt(Generic[RecordT]):
         if pieces.sink is not None:
             begin_sink(pieces, pieces.sink, checkpoints, self._keeper)
             self._delivery = Delivery(pieces, pieces.sink, checkpoints)
-            self._pieces = pieces = in_best_format(pieces, checkpoints.job)
+            self._plain, self._pieces = pieces, in_best_format(pieces, checkpoints.job)
+            pieces = self._pieces
         self._pages = self._open_pages(pieces)
         self._recorder = recorder_of(pieces, self._keeper, self.job.run_id, time.monotonic)
         if pieces.observers:
@@ -142,7 +148,7 @@ class Attempt(Generic[RecordT]):
         whole, stalled = self._stored.batch_size, self._stored.stalled_attempts
         asked = batch_size_of(pieces)
         if asked == "auto":
-            size = self._sizer = BatchSizer.resume(whole, stalled)
+            size = self._sizer = self._sizer or BatchSizer.resume(whole, stalled)
         else:
             size = whole = asked
         return Pages(
@@ -164,7 +170,7 @@ class Attempt(Generic[RecordT]):
         waiting = time.monotonic()
         placed = None if self._pieces.stop.check() else self._pages.next()
         self._read_seconds = time.monotonic() - waiting
-        if placed is not None and self._throttled(len(placed.page)):
+        if placed is not None and throttled(self._pieces, len(placed.page), first=self._batches == 0):
             placed = None
         lease = self._keeper.lease  # a lost lease is no stop but an error
         if placed is None:
@@ -193,13 +199,30 @@ class Attempt(Generic[RecordT]):
         assert self._delivery is not None  # noqa: S101 - a call with a sink has one
         writing = time.monotonic()
         self._keeper.assure(self._pieces.patient)
-        refused = self._delivery.deliver(batch, self._after)
+        try:
+            refused = self._delivery.deliver(batch, self._after)
+        except StaleRecordsError:
+            self._read_again(batch)
+            return
+        self._stale = 0
         self._written(batch)
         took = time.monotonic() - writing
         self._committed(_Delivered(batch, self._checkpoints.job, took, self._checkpoints.seconds, len(refused)))
         for letter in refused:
             event = RecordRefused(job_id=batch.job_id, sequence=batch.sequence, error=letter.error)
             self._pieces.observers.tell(event)
+
+    def _read_again(self, stale: Batch[RecordT]) -> None:
+        """Read on from the checkpoint: records that a batch only refers to are not those any more that were read."""
+        assert self._pages is not None and self._plain is not None  # noqa: S101, PT018 - the batch came from there
+        self._pages.close()
+        self._give_back_in_hand()
+        self._in_hand = None
+        self._stale += 1
+        if self._stale == MOST_STALE:
+            self._pieces = self._plain
+        logger.debug("job %r: batch %d changed before it was written; it is read anew", stale.job_id, stale.sequence)
+        self._pages = self._open_pages(self._pieces)
 
     def accept(self, batch: Batch[RecordT], connection: "Connection | None" = None) -> None:
         """Move the checkpoint behind a batch that the caller delivered.
@@ -292,31 +315,6 @@ class Attempt(Generic[RecordT]):
         """Give the monotonic clock without the time in which this thread waited for another try or the throttle."""
         return time.monotonic() - self._pieces.stop.waited
 
-    def _throttled(self, records: int) -> bool:
-        """Wait as the caller's throttle says; True if something asked to stop meanwhile.
-
-        Raises:
-            ConfigurationError: If a function gives no seconds; it is asked from the second batch on.
-        """
-        throttle = self._pieces.options.throttle
-        if throttle is None:
-            return False
-        if isinstance(throttle, Throttle):
-            wait, stopped = throttle.reserve(records), True
-            try:
-                stopped = wait > 0 and self._pieces.stop.wait(wait)
-            finally:
-                if stopped:
-                    throttle.give_back(records)
-            return stopped
-        if self._batches == 0:
-            return False
-        seconds: Any = throttle()
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            msg = f"job {self._pieces.job_id!r}: throttle() gave {seconds!r}; let it give seconds to wait, 0 or more"
-            raise ConfigurationError(msg)
-        return self._pieces.stop.wait(seconds)
-
     def _after(self, batch: Batch[RecordT], refused: int) -> Job:
         job = self._checkpoints.tip
         return attrs.evolve(
@@ -359,10 +357,13 @@ class Attempt(Generic[RecordT]):
             )
             self._pieces.observers.tell(event)
 
-    def _stop_reading(self) -> None:
+    def _give_back_in_hand(self) -> None:
         throttle = self._pieces.options.throttle
         if self._in_hand is not None and isinstance(throttle, Throttle):
             throttle.give_back(len(self._in_hand))
+
+    def _stop_reading(self) -> None:
+        self._give_back_in_hand()
         if self._pages is not None:
             self._pieces.stop.end_pauses()
             self._pages.close()

@@ -167,7 +167,8 @@ def _engine_options(url: URL) -> dict[str, Any]:
     connect: dict[str, Any]
     if backend == "sqlite":
         # The heartbeat and the reader have threads of their own; the pool hands a connection to one at a time.
-        connect = {"timeout": LOCK_TIMEOUT, "check_same_thread": False}
+        # With `uri` a file can be attached read-only; what the URL names is a path all the same.
+        connect = {"timeout": LOCK_TIMEOUT, "check_same_thread": False, "uri": True}
     elif backend == "postgresql":
         connect = {
             "connect_timeout": LOCK_TIMEOUT,

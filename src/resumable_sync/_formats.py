@@ -5,12 +5,15 @@ source's own, and a sink that can take that form, say so here, and the engine br
 batch has a length, a cursor and a checkpoint.
 """
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, overload, runtime_checkable
 
 import attrs
 from typing_extensions import override
 
+from resumable_sync._errors import ResumableSyncError
 from resumable_sync._model import Job
 from resumable_sync._protocols import Connector
 
@@ -18,11 +21,15 @@ __all__ = [
     "COPY_TEXT",
     "POSTGRESQL_ARROW",
     "RECORDS",
+    "SQLITE_WINDOW",
+    "WINDOW_SCHEMA",
     "ArrowRows",
     "CopyText",
     "Format",
     "FormattingConnector",
     "FormattingSink",
+    "SQLiteWindow",
+    "StaleRecordsError",
 ]
 
 RECORDS = "records"
@@ -36,6 +43,17 @@ POSTGRESQL_ARROW = "postgresql-arrow"
 """Arrow tables as ADBC's driver for PostgreSQL makes them: `ArrowRows`."""
 
 
+SQLITE_WINDOW = "sqlite-window"
+"""Rows of a table that stay in their SQLite file: `SQLiteWindow`."""
+
+WINDOW_SCHEMA = "resumable_sync_source"
+"""The name by which the statements of a `SQLiteWindow` know its file, attached."""
+
+
+class StaleRecordsError(ResumableSyncError):
+    """Records in a format that refers to them are not those any more that were read."""
+
+
 @attrs.frozen(kw_only=True)
 class Format:
     """A form of records.
@@ -44,11 +62,13 @@ class Format:
         name: Which one, such as `"postgresql-copy-text"`.
         columns: Names of the columns, in the order in which records hold them.
         types: The type of each column in the words of the source: `"bigint"`, `"timestamp with time zone"`.
+        file: For a format that refers to the records of a file: its absolute path.
     """
 
     name: str
     columns: tuple[str, ...]
     types: tuple[str, ...]
+    file: str | None = None
 
 
 @runtime_checkable
@@ -77,6 +97,9 @@ class FormattingSink(Protocol):
     Implementations must:
 
     - take a format only if what is written is then the same as with Python values.
+
+    `write` may raise `StaleRecordsError` for a batch that refers to records which are not those any more that were
+    read: they are then read anew from the last checkpoint on, at the third time in a row as Python values.
 
     Attributes:
         known_formats: Optional: names of the formats that it may take; a plan tells the best one among them. All where
@@ -151,3 +174,49 @@ class ArrowRows(Sequence[Any]):
     @override
     def __iter__(self) -> Iterator[Any]:
         return iter(self.table.to_pylist())
+
+
+@attrs.frozen(kw_only=True)
+class SQLiteWindow(Sequence[tuple[Any, ...]]):
+    """Rows of a table that stay in their SQLite file, between two keys.
+
+    The statements are for a connection to which the file is attached under the name `WINDOW_SCHEMA`.
+
+    Attributes:
+        uri: The file, read-only: `"file:///data/shop.db?mode=ro"`.
+        select: Gives the rows, in the order of the key: `"SELECT id, total FROM resumable_sync_source.orders ..."`.
+        parameters: Its parameters.
+        last: Gives the last row.
+        last_parameters: Its parameters.
+        digest: The digest of the last row when it was read; None if there is none.
+        rows: How many there are.
+    """
+
+    uri: str
+    select: str = attrs.field(repr=False)
+    parameters: tuple[Any, ...] = attrs.field(repr=False)
+    last: str = attrs.field(repr=False)
+    last_parameters: tuple[Any, ...] = attrs.field(repr=False)
+    digest: str | None
+    rows: int
+
+    @override
+    def __len__(self) -> int:
+        return self.rows
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[Any, ...]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[Any, ...]]: ...
+    @override
+    def __getitem__(self, place: int | slice) -> Any:
+        return self._read()[place]
+
+    @override
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._read())
+
+    def _read(self) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(":memory:", uri=True)) as connection:
+            connection.execute(f"ATTACH ? AS {WINDOW_SCHEMA}", (self.uri,))
+            return connection.execute(self.select, self.parameters).fetchall()

@@ -1,11 +1,13 @@
 """What one call of the engine works with, put together once and handed on."""
 
+import math
 import time
 from functools import partial
 from typing import Any
 
 import attrs
 
+from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import RECORDS
 from resumable_sync._model import Guarantee, Job
 from resumable_sync._observers import Observers
@@ -14,9 +16,10 @@ from resumable_sync._ports import check_ports, guarantee_of
 from resumable_sync._protocols import Connector, JobStore, Sink
 from resumable_sync._retry import Retrier
 from resumable_sync._stop import SignalHandlers, Stop
+from resumable_sync._throttle import Throttle
 from resumable_sync._validate import check_job_id
 
-__all__ = ["Pieces", "put_together"]
+__all__ = ["Pieces", "put_together", "throttled"]
 
 
 @attrs.frozen(kw_only=True)
@@ -86,3 +89,34 @@ def put_together(
         patient=Retrier(options.retry, stop.sit_out, report),
         started=time.monotonic(),
     )
+
+
+def throttled(pieces: Pieces, records: int, *, first: bool) -> bool:
+    """Wait as the caller's throttle says; True if something asked to stop meanwhile.
+
+    Args:
+        pieces: What the call works with.
+        records: How many records the next batch has.
+        first: Whether it is the first batch, for which a function is not asked.
+
+    Raises:
+        ConfigurationError: If a function gives no seconds.
+    """
+    throttle, stop = pieces.options.throttle, pieces.stop
+    if throttle is None:
+        return False
+    if isinstance(throttle, Throttle):
+        wait, stopped = throttle.reserve(records), True
+        try:
+            stopped = wait > 0 and stop.wait(wait)
+        finally:
+            if stopped:
+                throttle.give_back(records)
+        return stopped
+    if first:
+        return False
+    seconds: Any = throttle()
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        msg = f"job {pieces.job_id!r}: throttle() gave {seconds!r}; let it give seconds to wait, 0 or more"
+        raise ConfigurationError(msg)
+    return stop.wait(seconds)

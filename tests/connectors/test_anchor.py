@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resumable_sync.connectors._anchor import DIGEST_LENGTH, row_digest
+from resumable_sync._anchor import DIGEST_LENGTH, row_digest
 
 BERLIN = dt.timezone(dt.timedelta(hours=2))
 AT = dt.datetime(2026, 3, 29, 1, 30, tzinfo=BERLIN)
@@ -67,6 +67,6 @@ def test_the_order_of_columns_does_not_matter() -> None:
 
 
 def test_another_process_finds_the_same() -> None:
-    code = "from resumable_sync.connectors._anchor import row_digest; print(row_digest([{'a', 'b', 'c'}, 'x'], [0, 1]))"
+    code = "from resumable_sync._anchor import row_digest; print(row_digest([{'a', 'b', 'c'}, 'x'], [0, 1]))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == row_digest([{"a", "b", "c"}, "x"], [0, 1])

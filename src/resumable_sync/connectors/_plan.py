@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Select
 from sqlalchemy.sql import ColumnElement, operators
 
+from resumable_sync._anchor import row_digest
 from resumable_sync._errors import ConfigurationError
-from resumable_sync.connectors._anchor import row_digest
 from resumable_sync.connectors._keyset import KeyPart, Side, after_key, equals_key, key_order, up_to_key
 from resumable_sync.connectors._source import Source
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, plans_rows

@@ -6,10 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
+from resumable_sync._anchor import DIGEST_LENGTH, row_digest
 from resumable_sync._driver_rows import DriverRows
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page
-from resumable_sync.connectors._anchor import DIGEST_LENGTH, row_digest
 from resumable_sync.connectors._keyset import KeyPart, Side, key_order
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._source import Source

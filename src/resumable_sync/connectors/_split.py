@@ -21,7 +21,7 @@ from resumable_sync.connectors._readers import KeysetReader
 from resumable_sync.connectors._sampled_ends import sampled_ends
 from resumable_sync.connectors._statements import Fetched, Statement, compile_statement, connect, plans_rows
 
-__all__ = ["Span", "SpanReader", "split_span"]
+__all__ = ["Probes", "Span", "SpanReader", "split_span"]
 
 _MARKS_PER_PART = 8
 """So many that the way from a mark to the end of a part is short, and so few that they cost nothing. An even number."""
@@ -88,7 +88,7 @@ class SpanReader(KeysetReader):
         if not all(plan.codec.accepts(key) for key in (span.after, span.upto) if key is not None):
             msg = f"the place of a part does not fit the key of {plan.source.label}: it belongs to another source or"
             raise CursorError(f"{msg} key; use the connector that the parts were made by")
-        self._probes = _Probes(plan, engine)
+        self._probes = Probes(plan, engine)
         self._span = span
         self._beginning = (span.after, span.upto, None)
 
@@ -132,11 +132,11 @@ def split_span(engine: Engine, plan: KeysetPlan, span: Span, parts: int) -> Sequ
             # Of a table without statistics it would read and sort all that follows, for each probe again.
             connection.exec_driver_sql("SET LOCAL enable_sort = off")
         if ends is None:
-            ends = _walked_ends(connection, _Probes(plan, engine), span, parts)
+            ends = _walked_ends(connection, Probes(plan, engine), span, parts)
     return [Span(after, upto) for after, upto in zip([span.after, *ends], [*ends, span.upto], strict=True)]
 
 
-def _walked_ends(connection: Connection, probes: "_Probes", span: Span, parts: int) -> list[Key]:
+def _walked_ends(connection: Connection, probes: "Probes", span: Span, parts: int) -> list[Key]:
     """Give the last keys of all spans but the last."""
     marks, step = _marks(connection, probes, span, parts * _MARKS_PER_PART)
     last = Span(marks[-1] if marks else span.after, span.upto)
@@ -163,7 +163,7 @@ def _walked_ends(connection: Connection, probes: "_Probes", span: Span, parts: i
     return ends
 
 
-def _marks(connection: Connection, probes: "_Probes", span: Span, most: int) -> tuple[list[Key], int]:
+def _marks(connection: Connection, probes: "Probes", span: Span, most: int) -> tuple[list[Key], int]:
     """Go along a span and note the key of every so many-th row: every second one is forgotten where they are too many.
 
     Returns:
@@ -179,7 +179,7 @@ def _marks(connection: Connection, probes: "_Probes", span: Span, most: int) -> 
     return marks, step
 
 
-class _Probes:
+class Probes:
     """The statements that look at a span, by the index alone."""
 
     def __init__(self, plan: KeysetPlan, engine: Engine) -> None:
@@ -190,9 +190,11 @@ class _Probes:
         self._compiled: dict[tuple[bool, bool], Statement] = {}
 
     def count(self, connection: Connection, span: Span) -> int:
+        """Count its rows."""
         return int(self._run(connection, span, None).rows[0][0])
 
     def key_at(self, connection: Connection, span: Span, offset: int) -> Key | None:
+        """Give the key of the row at an offset in it; None if there are fewer."""
         fetched = self._run(connection, span, offset)
         return self._plan.codec.last(fetched, range(len(self._plan.sides))) if fetched.rows else None
 

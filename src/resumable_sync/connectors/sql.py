@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from resumable_sync._database import URLOrParts, libpq_arguments, parse_url
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, Format, FormattingConnector
+from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, SQLITE_WINDOW, Format, FormattingConnector
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import IfMoved
 from resumable_sync._ranges import KeyRanges, RangeConnector
@@ -24,6 +24,7 @@ from resumable_sync.connectors._source_engine import SourceEngine
 from resumable_sync.connectors._statements import connect
 from resumable_sync.connectors._table_source import Paging, TableSource
 from resumable_sync.connectors._template import SQLQueryTemplate
+from resumable_sync.connectors._windows import WindowPages, window_format
 
 __all__ = ["Paging", "SQLConnector", "SQLQueryTemplate", "from_data"]
 
@@ -69,7 +70,11 @@ class SQLConnector(TableSource[Row], RangeConnector, FormattingConnector):
         COPY (SELECT id, customer, total FROM orders WHERE id > 4711 AND ... LIMIT 1000) TO STDOUT
 
     or, into a sink such as `ParquetSink` where ADBC is installed (extra `arrow`), as the Arrow tables that its driver
-    makes of COPY's binary form, on a second connection.
+    makes of COPY's binary form, on a second connection. From a table of a SQLite file they go into another SQLite file
+    without leaving SQLite, which reads the one, attached read-only, while it writes the other:
+
+        INSERT INTO main.orders (id, customer, total)
+            SELECT id, customer, total FROM resumable_sync_source.orders WHERE id > 4711 AND id <= 5711 ORDER BY id
 
     Types that cannot be a key are refused: on MySQL and MariaDB FLOAT, ENUM, SET, TIME, YEAR, BIT, JSON and geometry,
     on PostgreSQL those without an exact text and order (json, interval, arrays, ranges, ...) and times that Python has
@@ -130,6 +135,8 @@ class SQLConnector(TableSource[Row], RangeConnector, FormattingConnector):
             return self._arrow_pages(reader, cursor, batch_size)
         if self._form == COPY_TEXT and isinstance(reader, KeysetReader):
             return reader.read(cursor, batch_size, CopyTextPages(reader.plan).fetch)
+        if self._form == SQLITE_WINDOW and isinstance(reader, KeysetReader):
+            return reader.read(cursor, batch_size, WindowPages(self._database, reader.plan).fetch)
         return reader.read(cursor, batch_size)
 
     def _arrow_pages(self, reader: KeysetReader, cursor: Cursor | None, batch_size: int) -> Iterator[Page[Any]]:
@@ -138,15 +145,19 @@ class SQLConnector(TableSource[Row], RangeConnector, FormattingConnector):
 
     @override
     def formats(self) -> Sequence[Format]:
-        """Give the formats, from PostgreSQL by `paging="keyset"`: Arrow, where ADBC is installed, and COPY's text."""
+        """Give the formats, by `paging="keyset"`.
+
+        From PostgreSQL Arrow, where ADBC is installed, and COPY's text; from a table of a SQLite file windows of it.
+        """
         reader = self._opened()
         # A subclass that changes the rows wants to see them.
         if type(self).read is not SQLConnector.read or not isinstance(reader, KeysetReader) or reader.streaming:
             return ()
         with connect(self._database.engine) as connection:
             copied = copy_text_format(connection, reader.plan)
+            window = window_format(self._database, connection, reader.plan)
         arrow = arrow_format(copied, reader.plan) if self._database.own else None
-        return [each for each in (arrow, copied) if each is not None]
+        return [each for each in (arrow, copied, window) if each is not None]
 
     @override
     def in_format(self, format_: Format, /) -> "SQLConnector":

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from resumable_sync._database import driver_cursor
-from resumable_sync._formats import CopyText, Format
+from resumable_sync._formats import CopyText, Format, SQLiteWindow
 from resumable_sync.sinks._statements import conflict_clause, insert_target
 from resumable_sync.sinks._target import Target, TargetColumn, quote
 
 __all__ = ["Stage", "copies", "copy_statement", "fits_copy_text", "reads_copy_text", "run_copy"]
 
-Rows = Iterable[tuple[Any, ...]] | CopyText
+Rows = Iterable[tuple[Any, ...]] | CopyText | SQLiteWindow
 
 _TEXTS = frozenset({"text", "character varying"})
 # Beside itself: what takes the text of a type, and makes the same of it as of the Python value.

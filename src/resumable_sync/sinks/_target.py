@@ -49,6 +49,7 @@ class Target:
     Attributes:
         name: Its name, for people.
         quoted: Its name, for statements.
+        qualified: The same, on SQLite with the schema in any case.
         columns: Its columns by name.
         primary_key: Names of the columns of its primary key.
         unique: Column names of each unique index, the primary key among them; an index over a part of the rows, or over
@@ -60,6 +61,7 @@ class Target:
 
     name: str
     quoted: str
+    qualified: str
     columns: Mapping[str, TargetColumn]
     primary_key: tuple[str, ...]
     unique: tuple[tuple[str, ...], ...]
@@ -89,7 +91,8 @@ def reflect(connection: Connection, name: str, schema: str | None) -> Target | N
     if found is None:
         return None
     shown = f"{schema}.{name}" if schema else name
-    return Target(name=shown, quoted=quoted, **found)
+    qualified = quote(connection, name, schema or "main") if connection.dialect.name == "sqlite" else quoted
+    return Target(name=shown, quoted=quoted, qualified=qualified, **found)
 
 
 def _reflectors(connection: Connection) -> Any:

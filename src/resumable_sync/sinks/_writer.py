@@ -10,20 +10,21 @@ from sqlalchemy.exc import DBAPIError
 from resumable_sync._database import is_mysql, run_bare
 from resumable_sync._driver_rows import SQLITE_KINDS, DriverRows
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._formats import COPY_TEXT, CopyText, Format
+from resumable_sync._formats import COPY_TEXT, SQLITE_WINDOW, CopyText, Format, SQLiteWindow
 from resumable_sync._model import Batch
 from resumable_sync._protocols import Column
-from resumable_sync.sinks._copy import Stage, copies, copy_statement, fits_copy_text, run_copy
+from resumable_sync.sinks._attach import Attaching, write_window
+from resumable_sync.sinks._copy import Stage, copies, copy_statement, fits_copy_text, reads_copy_text, run_copy
 from resumable_sync.sinks._kinds import decodes_json
 from resumable_sync.sinks._records import tabulate
-from resumable_sync.sinks._statements import insert_statement
-from resumable_sync.sinks._target import Target
+from resumable_sync.sinks._statements import conflict_clause, insert_statement
+from resumable_sync.sinks._target import Target, quote
 from resumable_sync.sinks._values import Rule, convert
 from resumable_sync.sinks._zombies import Zombies
 
 __all__ = ["Writer", "check_key"]
 
-Rows = list[tuple[Any, ...]] | CopyText
+Rows = list[tuple[Any, ...]] | CopyText | SQLiteWindow
 Run = Callable[[Connection, Rows, str], None]
 """Writes rows; the text is the mark of a COPY."""
 
@@ -47,8 +48,7 @@ class Writer:
         key: Columns by which rows are replaced; none to add every row.
         source: The connector's columns, where they are known.
         zombies: Those who may hold locks on the target.
-        mysql: Whether the target is on MySQL or MariaDB.
-        reads_copy_text: Whether its session takes COPY's text for what the source meant.
+        connection: To the target.
 
     Raises:
         ConfigurationError: If the key or the source's columns do not fit the target.
@@ -60,12 +60,13 @@ class Writer:
         key: Sequence[str],
         source: Sequence[Column] | None,
         zombies: Zombies,
-        *,
-        mysql: bool,
-        reads_copy_text: bool = False,
+        connection: Connection,
     ) -> None:
+        mysql = is_mysql(connection.dialect)
         self.target = target
-        self._reads_copy_text = reads_copy_text
+        self._dialect = connection.dialect
+        self._reads_copy_text = reads_copy_text(connection)
+        self._attaching = Attaching.of(connection)
         self._zombies = zombies
         self._key = tuple(key)
         self._source = source
@@ -82,7 +83,7 @@ class Writer:
             ConfigurationError: If its columns do not fit the target.
             ValueError: If a value cannot be kept.
         """
-        if isinstance(batch.records, CopyText):
+        if isinstance(batch.records, CopyText | SQLiteWindow):
             return self._planned(connection, tuple(batch.columns or ())), batch.records
         columns, rows = tabulate(batch, self._names)
         if not rows:
@@ -98,14 +99,17 @@ class Writer:
 
     def takes(self, format_: Format) -> bool:
         """Whether batches may come in a format, and the same is written as with Python values."""
-        if format_.name != COPY_TEXT or not self._reads_copy_text or not (self._key or self.target.copyable):
-            return False
         if not set(format_.columns) <= set(self.target.columns):
             return False  # `write` says it
-        columns = [self.target.columns[name] for name in format_.columns]
         # A key of NULL is refused, for which the values must be seen.
-        nullable = any(self.target.columns[name].nullable for name in self._key)
-        return not nullable and fits_copy_text(format_, columns)
+        if any(self.target.columns[name].nullable for name in self._key):
+            return False
+        if format_.name == SQLITE_WINDOW:
+            rules = self._rules(format_.columns)
+            return self._attaching is not None and self._attaching.takes(format_.file or "") and _keep(rules)
+        if format_.name != COPY_TEXT or not self._reads_copy_text or not (self._key or self.target.copyable):
+            return False
+        return fits_copy_text(format_, [self.target.columns[name] for name in format_.columns])
 
     def write(self, connection: Connection, batch: Batch[Any]) -> None:
         """Write a batch inside the connection's transaction.
@@ -154,12 +158,14 @@ class Writer:
         return plan
 
     def _plan(self, connection: Connection, columns: tuple[str, ...]) -> _Plan:
-        target, dialect = self.target, connection.dialect
+        rules = self._rules(columns)
+        places = [columns.index(name) for name in self._key if self.target.columns[name].nullable]
+        return _Plan(rules, places, self._runner(connection, columns), _keep(rules))
+
+    def _rules(self, columns: Sequence[str]) -> list[Rule]:
+        target, dialect = self.target, self._dialect
         encoding = {column.name for column in self._source or () if decodes_json(column.type)}
-        rules = [Rule(target.columns[name], dialect, encodes_text=name in encoding, utc=target.utc) for name in columns]
-        places = [columns.index(name) for name in self._key if target.columns[name].nullable]
-        keeps = all(rule.converter(kind) is None for rule in rules for kind in SQLITE_KINDS)
-        return _Plan(rules, places, self._runner(connection, columns), keeps)
+        return [Rule(target.columns[name], dialect, encodes_text=name in encoding, utc=target.utc) for name in columns]
 
     def _runner(self, connection: Connection, columns: tuple[str, ...]) -> Run:
         target = self.target
@@ -170,10 +176,23 @@ class Writer:
             return lambda to, rows, mark: run_copy(to, copy, rows, mark)
         statement = insert_statement(connection, target, columns, self._key)
 
+        names = ", ".join(quote(connection, column) for column in columns)
+        # Without its schema a table that is gone would be looked for in the window's file.
+        into = f"INSERT INTO {target.qualified} ({names})"
+        conflict = conflict_clause(connection, columns, self._key) if self._key else ""
+
         def insert(to: Connection, rows: Rows, _mark: str) -> None:
+            if isinstance(rows, SQLiteWindow):
+                write_window(to, rows, columns, into, conflict)
+                return
             run_bare(to, statement, rows, many=True)
 
         return insert
+
+
+def _keep(rules: Sequence[Rule]) -> bool:
+    """Whether all values that SQLite's driver gives are written as they are."""
+    return all(rule.converter(kind) is None for rule in rules for kind in SQLITE_KINDS)
 
 
 def check_key(target: Target, key: Sequence[str], *, mysql: bool) -> None:

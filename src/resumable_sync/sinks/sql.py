@@ -11,13 +11,13 @@ from typing_extensions import override
 
 from resumable_sync._database import URLOrParts, is_mysql, parse_url, scrub, shown_url
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._formats import COPY_TEXT, Format, FormattingSink
+from resumable_sync._formats import COPY_TEXT, SQLITE_WINDOW, Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
 from resumable_sync._split import PartitionableSink
 from resumable_sync.sinks._arguments import check_mode, key_names, split_name
+from resumable_sync.sinks._attach import detach
 from resumable_sync.sinks._checkpoint import TargetCheckpoint
-from resumable_sync.sinks._copy import reads_copy_text
 from resumable_sync.sinks._link import Link
 from resumable_sync.sinks._replace import Replacement, refuse_staged
 from resumable_sync.sinks._schema_change import add_columns, check_columns
@@ -45,6 +45,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, Parti
         append, else                      INSERT INTO orders (id, total) VALUES (?, ?)      in one executemany
         upsert, PostgreSQL (psycopg)      COPY into a temporary table of the session, then
                                           INSERT INTO orders ... SELECT ... ON CONFLICT (id) DO UPDATE SET ...
+        from a file to a file of SQLite   INSERT INTO main.orders (id, total) SELECT id, total FROM the file, attached
         upsert, SQLite                    INSERT ... ON CONFLICT (id) DO UPDATE SET total = excluded.total
         upsert, MySQL, MariaDB            INSERT ... ON DUPLICATE KEY UPDATE total = VALUES(total)
         replace                           as append, into the staging table
@@ -141,7 +142,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, Parti
     preferred_batch_size = 5_000
     """How many records make a batch unless the caller says: enough for what every batch costs to count for little."""
 
-    known_formats = (COPY_TEXT,)
+    known_formats = (COPY_TEXT, SQLITE_WINDOW)
     publishes_incomplete = False
     """Whether a run with dead letters is completed too: `publish_incomplete`."""
 
@@ -276,6 +277,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, Parti
             self._link.release()
 
     def _prepare(self, connection: Connection, job: Job) -> None:
+        detach(connection)
         # A run that goes on has columns already: what is missing then was taken away.
         evolve = self._evolves and not job.has_progress
         if job.lease is not None:
@@ -304,6 +306,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, Parti
         self._writers[job.id] = self._writer(attrs.evolve(loaded, name=self._shown()), connection)
 
     def _publish(self, connection: Connection, job: Job) -> None:
+        detach(connection)
         if self._replacement is not None:
             self._replacement.complete(connection, job)
 
@@ -336,14 +339,7 @@ class SQLSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, Parti
         return key
 
     def _writer(self, target: Target, connection: Connection) -> Writer:
-        return Writer(
-            target,
-            self._key_of(target),
-            self._columns,
-            self._zombies,
-            mysql=is_mysql(connection.dialect),
-            reads_copy_text=reads_copy_text(connection),
-        )
+        return Writer(target, self._key_of(target), self._columns, self._zombies, connection)
 
     def _make(self, connection: Connection, schema: str | None, name: str) -> None:
         columns = self._columns

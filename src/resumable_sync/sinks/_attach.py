@@ -1,0 +1,122 @@
+"""Writing windows of another SQLite file, which is attached read-only, without making Python values of their rows.
+
+A file can be detached only when the transaction that has read it is over, and nobody tells a sink when that is. So it
+stays attached, without any lock, until the connection goes back to its pool, or the sink sees it again for something
+else than a window: names without a schema must find nothing in it.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+from sqlalchemy import Connection, event
+
+from resumable_sync._anchor import row_digest
+from resumable_sync._database import run_bare, wrap_error
+from resumable_sync._formats import WINDOW_SCHEMA, SQLiteWindow, StaleRecordsError
+
+__all__ = ["Attaching", "detach", "write_window"]
+
+_ATTACHED = "resumable_sync attached"
+# Nobody has such a folder: it is a database in memory, or an error where SQLite takes a URI for a path.
+_PROBE = "file:/resumable_sync/probe?mode=memory"
+
+
+@attrs.frozen
+class Attaching:
+    """What can be attached to a connection.
+
+    Attributes:
+        files: The files it has, with symbolic links resolved.
+    """
+
+    files: Sequence[str]
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self | None:
+        """Look at a connection, inside of its transaction; None if no file can be attached to it as it must be."""
+        driver_connection: Any = connection.connection.driver_connection
+        if not isinstance(driver_connection, sqlite3.Connection):
+            return None
+        # SQLite attaches no file of another encoding.
+        (encoding,) = driver_connection.execute("PRAGMA encoding").fetchone()
+        databases = driver_connection.execute("PRAGMA database_list").fetchall()
+        hidden = driver_connection.execute("SELECT 1 FROM temp.sqlite_master LIMIT 1").fetchone()
+        files = [os.path.realpath(file) for _, _, file in databases if file]
+        if encoding != "UTF-8" or hidden or not any(name == "main" and file for _, name, file in databases):
+            return None
+        try:
+            # Not in a transaction before SQLite 3.21, nor more than a limit, nor by a URI everywhere.
+            driver_connection.execute(f"ATTACH ? AS {WINDOW_SCHEMA}", (_PROBE,))
+            driver_connection.execute(f"DETACH {WINDOW_SCHEMA}")
+        except sqlite3.Error:
+            return None
+        return cls(files)
+
+    def takes(self, file: str) -> bool:
+        """Whether a file can be attached: one that is there, and none that the connection has already."""
+        # By another connection of the same transaction it would wait for itself.
+        return Path(file).exists() and not any(Path(own).exists() and Path(own).samefile(file) for own in self.files)
+
+
+def write_window(
+    connection: Connection, window: SQLiteWindow, columns: Sequence[str], into: str, conflict: str
+) -> None:
+    """Insert the rows of a window, if they are what they were when the window was made.
+
+    Args:
+        connection: In a transaction, in which all statements see the same state of the window's file.
+        window: The rows.
+        columns: Their columns.
+        into: `INSERT INTO table (columns)`.
+        conflict: What follows the rows, such as `ON CONFLICT ...`; may be empty.
+
+    Raises:
+        StaleRecordsError: If they are not.
+        DBAPIError: If the database refuses them, or a lock was waited for too long.
+    """
+    _attach(connection, window.uri)
+    count = run_bare(connection, f"SELECT count(*) FROM ({window.select})", window.parameters)  # noqa: S608 - our own
+    same = count.fetchone()[0] == window.rows
+    if same and window.digest is not None:
+        row = run_bare(connection, window.last, window.last_parameters).fetchone()
+        by_name = sorted(range(len(columns)), key=columns.__getitem__)
+        same = row is not None and row_digest(row, by_name) == window.digest
+    if not same:
+        msg = "the rows of the source changed between looking for them and writing them"
+        raise StaleRecordsError(msg)
+    run_bare(connection, f"{into} {window.select} {conflict}", window.parameters)
+
+
+def _attach(connection: Connection, uri: str) -> None:
+    info = connection.info
+    if info.get(_ATTACHED) == uri:
+        return
+    detach(connection)
+    pool = connection.engine.pool
+    if not event.contains(pool, "checkin", _returned):
+        event.listen(pool, "checkin", _returned)
+    driver_connection: Any = connection.connection.driver_connection
+    try:
+        driver_connection.execute(f"ATTACH ? AS {WINDOW_SCHEMA}", (uri,))
+    except sqlite3.Error as error:
+        wrapped = wrap_error(error, connection)
+        raise wrapped from error
+    info[_ATTACHED] = uri
+
+
+def detach(connection: Connection) -> None:
+    """Detach what is attached to a connection, in a transaction that has read nothing of it."""
+    if connection.info.pop(_ATTACHED, None) is not None:
+        driver_connection: Any = connection.connection.driver_connection
+        driver_connection.execute(f"DETACH {WINDOW_SCHEMA}")
+
+
+def _returned(driver_connection: Any, record: Any) -> None:
+    if record.info.pop(_ATTACHED, None) is not None and driver_connection is not None:
+        with contextlib.suppress(sqlite3.Error):  # closed
+            driver_connection.execute(f"DETACH {WINDOW_SCHEMA}")
