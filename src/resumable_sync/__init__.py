@@ -32,7 +32,15 @@ from resumable_sync._events import (
     SyncStarted,
     TryFailed,
 )
-from resumable_sync._formats import ArrowRows, CopyText, Format, FormattingConnector, FormattingSink
+from resumable_sync._formats import (
+    ArrowRows,
+    CopyText,
+    Format,
+    FormattingConnector,
+    FormattingSink,
+    SQLiteWindow,
+    StaleRecordsError,
+)
 from resumable_sync._history import History, HistoryStore, Sample
 from resumable_sync._model import (
     AttemptRecord,
@@ -137,12 +145,14 @@ __all__ = [
     "RecordRefused",
     "ResumableSyncError",
     "Retry",
+    "SQLiteWindow",
     "Sample",
     "SeekableConnector",
     "SingleWorkerJobStore",
     "Sink",
     "SourceChangedError",
     "SplittableConnector",
+    "StaleRecordsError",
     "StateCorruptError",
     "StoreError",
     "StoreTransaction",

@@ -63,12 +63,14 @@ class Format:
         columns: Names of the columns, in the order in which records hold them.
         types: The type of each column in the words of the source: `"bigint"`, `"timestamp with time zone"`.
         file: For a format that refers to the records of a file: its absolute path.
+        filled: Columns of which it is known that no record has NULL in them, as far as that is known.
     """
 
     name: str
     columns: tuple[str, ...]
     types: tuple[str, ...]
     file: str | None = None
+    filled: frozenset[str] = frozenset()
 
 
 @runtime_checkable
@@ -185,7 +187,8 @@ class SQLiteWindow(Sequence[tuple[Any, ...]]):
     Attributes:
         uri: The file, read-only: `"file:///data/shop.db?mode=ro"`.
         select: Gives the rows, in the order of the key: `"SELECT id, total FROM resumable_sync_source.orders ..."`.
-        parameters: Its parameters.
+        counted: Gives their number.
+        parameters: Parameters of both.
         last: Gives the last row.
         last_parameters: Its parameters.
         digest: The digest of the last row when it was read; None if there is none.
@@ -194,6 +197,7 @@ class SQLiteWindow(Sequence[tuple[Any, ...]]):
 
     uri: str
     select: str = attrs.field(repr=False)
+    counted: str = attrs.field(repr=False)
     parameters: tuple[Any, ...] = attrs.field(repr=False)
     last: str = attrs.field(repr=False)
     last_parameters: tuple[Any, ...] = attrs.field(repr=False)

@@ -45,7 +45,10 @@ def test_with_a_plain_callable(new_database: NewDatabase, kind: str, first: int)
     assert report.repeated > 0, f"nobody died between the sink's commit and the checkpoint: {report.killed_at}"
 
 
-@pytest.mark.parametrize(("store", "target"), [("sqlite", "postgresql"), ("postgresql", "sqlite")])
+# Within SQLite and within PostgreSQL rows do not become Python values.
+@pytest.mark.parametrize(
+    ("store", "target"), [("sqlite", "postgresql"), ("postgresql", "sqlite"), ("sqlite", "sqlite")]
+)
 def test_between_two_databases(new_database: NewDatabase, store: str, target: str) -> None:
     program = Program(source=new_database(target), store=new_database(store), target=new_database(target), sink="own")
     report = _run(program, every=17)

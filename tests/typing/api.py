@@ -78,6 +78,8 @@ from resumable_sync import (
     Sink,
     SourceChangedError,
     SplittableConnector,
+    SQLiteWindow,
+    StaleRecordsError,
     StateCorruptError,
     StoreError,
     StoreTransaction,
@@ -278,6 +280,10 @@ def abilities(connector: SQLConnector, file: CSVConnector, pinnable: PinnableCon
         assert_type(column.nullable, bool)
     assert_type(CopyText(b"1\ta\n", 1)[0], bytes)
     assert_type(len(ArrowRows(None)), int)
+    window = SQLiteWindow(
+        uri="", select="", counted="", parameters=(), last="", last_parameters=(), digest=None, rows=1
+    )
+    assert_type(window[0], tuple[Any, ...])
 
 
 class OrderSink(Sink[Order]):
@@ -566,7 +572,7 @@ def errors() -> None:
         assert_type(error.job_id, str)
     except (LeaseLostError, CursorError, StateCorruptError, StoreError, ExecutorBrokenError, HTTPResponseError):
         raise
-    except (ConfigurationError, MissingExtraError):
+    except (ConfigurationError, MissingExtraError, StaleRecordsError):
         raise
     except ResumableSyncError as error:
         raise TransientError(str(error), retry_after=2.0) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Dialect, Select
+from sqlalchemy import ColumnElement, Connection, Dialect, Select
 from sqlalchemy.exc import DBAPIError
 
 from resumable_sync._database import sqlite_path
@@ -51,7 +51,14 @@ def window_format(database: SourceEngine, connection: Connection, plan: KeysetPl
         columns=plan.columns,
         types=tuple(str(column.type) for column in plan.source.columns.values()),
         file=str(path),
+        filled=_filled(plan),
     )
+
+
+def _filled(plan: KeysetPlan) -> frozenset[str]:
+    # No comparison holds for NULL, so that a key of one column has none in any page.
+    key = {part.name for part in plan.key} if len(plan.key) == 1 else set()
+    return frozenset(key | {name for name in plan.columns if not plan.source.nullable.get(name, True)})
 
 
 def _readable(path: Path, statements: "_Statements") -> bool:
@@ -59,7 +66,7 @@ def _readable(path: Path, statements: "_Statements") -> bool:
     try:
         with contextlib.closing(sqlite3.connect(":memory:", uri=True)) as own:
             own.execute(f"ATTACH ? AS {WINDOW_SCHEMA}", (_uri(path),))
-            for statement in (statements.first, statements.next):
+            for statement in (*statements.first, *statements.next):
                 own.execute(f"EXPLAIN {statement.text}", [None] * len(statement.names or ())).fetchall()
             own.execute(f"PRAGMA {WINDOW_SCHEMA}.schema_version").fetchall()
     except sqlite3.Error:
@@ -79,15 +86,17 @@ class _Statements:
         sides = [Side(table.c[part.name], part.descending) for part in plan.key]
         self.after = [_AFTER.format(place) for place in range(len(sides))]
         self.upto = [_UPTO.format(place) for place in range(len(sides))]
-        rows = sa.select(*table.c)
-        window = rows.where(up_to_key(sides, self.upto, rows=True)).order_by(*key_order(sides))
+        rows, count = sa.select(*table.c), sa.select(sa.func.count()).select_from(table)
+        upto, after = up_to_key(sides, self.upto, rows=True), after_key(sides, self.after, rows=True)
 
-        def compiled(select: Select[Any]) -> Statement:
-            return compile_statement(select, dialect)
+        def compiled(select: Select[Any], *conditions: ColumnElement[bool]) -> Statement:
+            return compile_statement(select.where(*conditions), dialect)
 
-        self.first = compiled(window)
-        self.next = compiled(window.where(after_key(sides, self.after, rows=True)))
-        self.last = compiled(rows.where(equals_key(sides, self.upto)))
+        # With the parameters of the one goes the other.
+        ordered = rows.order_by(*key_order(sides))
+        self.first = compiled(ordered, upto), compiled(count, upto)
+        self.next = compiled(ordered, upto, after), compiled(count, upto, after)
+        self.last = compiled(rows, equals_key(sides, self.upto))
 
 
 class WindowPages:
@@ -151,11 +160,12 @@ class WindowPages:
         statements = self._statements
         upto = dict(zip(statements.upto, key, strict=True))
         values = upto if after is None else {**upto, **dict(zip(statements.after, after, strict=True))}
-        statement = statements.first if after is None else statements.next
+        rows_between, count = statements.first if after is None else statements.next
         return SQLiteWindow(
             uri=self._uri,
-            select=statement.text,
-            parameters=statement.parameters(values),
+            select=rows_between.text,
+            counted=count.text,
+            parameters=rows_between.parameters(values),
             last=statements.last.text,
             last_parameters=statements.last.parameters(upto),
             digest=digest,

@@ -6,7 +6,6 @@ else than a window: names without a schema must find nothing in it.
 """
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ class Attaching:
     """What can be attached to a connection.
 
     Attributes:
-        files: The files it has, with symbolic links resolved.
+        files: The files it has.
     """
 
     files: Sequence[str]
@@ -45,9 +44,10 @@ class Attaching:
         # SQLite attaches no file of another encoding.
         (encoding,) = driver_connection.execute("PRAGMA encoding").fetchone()
         databases = driver_connection.execute("PRAGMA database_list").fetchall()
-        hidden = driver_connection.execute("SELECT 1 FROM temp.sqlite_master LIMIT 1").fetchone()
-        files = [os.path.realpath(file) for _, _, file in databases if file]
-        if encoding != "UTF-8" or hidden or not any(name == "main" and file for _, name, file in databases):
+        files = {name: file for _, name, file in databases}
+        # What is temporary may hide the target.
+        hidden = "temp" in files and driver_connection.execute("SELECT 1 FROM temp.sqlite_master LIMIT 1").fetchone()
+        if encoding != "UTF-8" or hidden or not files["main"]:
             return None
         try:
             # Not in a transaction before SQLite 3.21, nor more than a limit, nor by a URI everywhere.
@@ -55,7 +55,7 @@ class Attaching:
             driver_connection.execute(f"DETACH {WINDOW_SCHEMA}")
         except sqlite3.Error:
             return None
-        return cls(files)
+        return cls([file for file in files.values() if file])
 
     def takes(self, file: str) -> bool:
         """Whether a file can be attached: one that is there, and none that the connection has already."""
@@ -80,12 +80,12 @@ def write_window(
         DBAPIError: If the database refuses them, or a lock was waited for too long.
     """
     _attach(connection, window.uri)
-    count = run_bare(connection, f"SELECT count(*) FROM ({window.select})", window.parameters)  # noqa: S608 - our own
-    same = count.fetchone()[0] == window.rows
+    ((count,),) = run_bare(connection, window.counted, window.parameters).fetchall()
+    same = count == window.rows
     if same and window.digest is not None:
-        row = run_bare(connection, window.last, window.last_parameters).fetchone()
+        rows = run_bare(connection, window.last, window.last_parameters).fetchall()
         by_name = sorted(range(len(columns)), key=columns.__getitem__)
-        same = row is not None and row_digest(row, by_name) == window.digest
+        same = [row_digest(row, by_name) for row in rows] == [window.digest]
     if not same:
         msg = "the rows of the source changed between looking for them and writing them"
         raise StaleRecordsError(msg)
@@ -93,27 +93,31 @@ def write_window(
 
 
 def _attach(connection: Connection, uri: str) -> None:
-    info = connection.info
-    if info.get(_ATTACHED) == uri:
+    if connection.info.get(_ATTACHED) == uri:
         return
     detach(connection)
     pool = connection.engine.pool
     if not event.contains(pool, "checkin", _returned):
         event.listen(pool, "checkin", _returned)
-    driver_connection: Any = connection.connection.driver_connection
-    try:
-        driver_connection.execute(f"ATTACH ? AS {WINDOW_SCHEMA}", (uri,))
-    except sqlite3.Error as error:
-        wrapped = wrap_error(error, connection)
-        raise wrapped from error
-    info[_ATTACHED] = uri
+    _run(connection, f"ATTACH ? AS {WINDOW_SCHEMA}", uri)
+    connection.info[_ATTACHED] = uri
 
 
 def detach(connection: Connection) -> None:
     """Detach what is attached to a connection, in a transaction that has read nothing of it."""
-    if connection.info.pop(_ATTACHED, None) is not None:
-        driver_connection: Any = connection.connection.driver_connection
-        driver_connection.execute(f"DETACH {WINDOW_SCHEMA}")
+    if connection.info.get(_ATTACHED) is not None:
+        _run(connection, f"DETACH {WINDOW_SCHEMA}")
+        del connection.info[_ATTACHED]
+
+
+def _run(connection: Connection, statement: str, *parameters: str) -> None:
+    # Not by way of `run_bare`: whoever listens to the target's statements is told no path of the source.
+    driver_connection: Any = connection.connection.driver_connection
+    try:
+        driver_connection.execute(statement, parameters)
+    except sqlite3.Error as error:
+        wrapped = wrap_error(error, connection)
+        raise wrapped from error
 
 
 def _returned(driver_connection: Any, record: Any) -> None:

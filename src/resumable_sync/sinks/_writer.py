@@ -102,7 +102,7 @@ class Writer:
         if not set(format_.columns) <= set(self.target.columns):
             return False  # `write` says it
         # A key of NULL is refused, for which the values must be seen.
-        if any(self.target.columns[name].nullable for name in self._key):
+        if any(self.target.columns[name].nullable and name not in format_.filled for name in self._key):
             return False
         if format_.name == SQLITE_WINDOW:
             rules = self._rules(format_.columns)

@@ -16,7 +16,7 @@ import pytest
 
 from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._errors import ConfigurationError, CursorError
-from resumable_sync._formats import CopyText, FormattingConnector
+from resumable_sync._formats import CopyText, FormattingConnector, SQLiteWindow
 from resumable_sync._model import Cursor, as_records
 from resumable_sync._protocols import (
     AnchoredConnector,
@@ -210,6 +210,8 @@ class ConnectorAbilities(ConnectorBase):
             rest = read_pages(formatted, decode_cursor(encode_cursor(pages[0].cursor)), batch_size)
             assert [page.cursor for page in rest] == [page.cursor for page in plain[1:]]
             for page, same in zip(pages, plain, strict=True):
+                if isinstance(page.records, SQLiteWindow):
+                    assert list(page.records) == list(same.records)
                 if isinstance(page.records, CopyText):
                     assert same_as_copy(page.records, [list(record.values()) for record in named_records(same)])
 
