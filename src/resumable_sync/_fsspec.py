@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from resumable_sync._errors import MissingExtraError, ResumableSyncError, TransientError, mask_credentials
+from resumable_sync._errors import (
+    ConfigurationError,
+    MissingExtraError,
+    ResumableSyncError,
+    TransientError,
+    mask_credentials,
+)
+from resumable_sync._plain import suggestion
 
 __all__ = ["RemotePlace", "is_url", "shown_url"]
 
@@ -20,6 +27,7 @@ _KINDS: dict[int | None, type[OSError]] = {
     0: IsADirectoryError,
 }
 _SHORTEST_SECRET = 4
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 
 
 class RemotePlace:
@@ -31,9 +39,13 @@ class RemotePlace:
 
     Attributes:
         shown: The URL without credentials.
+
+    Raises:
+        ConfigurationError: If fsspec, where it is installed, knows no such filesystem.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None) -> None:
+        _check_schemes(url)
         self._url = url
         self._options = dict(options or {})
         self.shown = shown_url(url)
@@ -79,6 +91,28 @@ class RemotePlace:
         for secret in sorted(_secrets(self._url, self._options), key=len, reverse=True):
             text = text.replace(secret, "***")
         return mask_credentials(text)
+
+
+def _check_schemes(url: str) -> None:
+    """See to it that there are such filesystems, before anything is done that needs them.
+
+    Raises:
+        ConfigurationError: If not.
+    """
+    try:
+        from fsspec.registry import known_implementations, registry  # noqa: PLC0415 - local files need none of it
+    except ModuleNotFoundError:
+        return  # told when it is needed
+    known = {*known_implementations, *registry}
+    for link in url.split("::"):
+        scheme, colon, _ = link.partition("://")
+        if colon and scheme not in known:
+            shown = repr(scheme) if _SCHEME.fullmatch(scheme) else "of this kind"
+            msg = (
+                f"{shown_url(url) if _SCHEME.fullmatch(scheme) else 'the URL'}: fsspec has no filesystem "
+                f"{shown}{suggestion(scheme, known)}; correct the URL, or install what adds it"
+            )
+            raise ConfigurationError(msg)
 
 
 def is_url(path: str) -> bool:

@@ -45,6 +45,31 @@ def test_a_plan_says_what_a_run_would_do(call: Call, shop: Shop) -> None:
     assert call("run", "--if-completed", "skip").out == "orders: skip (run 1 is completed and if_completed='skip')\n"
 
 
+def test_what_a_job_meets_after_it_began_is_no_usage(call: Call, tmp_path: Path, shop: Shop) -> None:
+    for name, text in (("1.csv", "id,id2\n1,1\n2,2\n"), ("2.csv", "id,id\n3,3\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "sync.toml").write_text(
+        """
+        store = { type = "sql", url = "${WAREHOUSE}" }
+        options = { batch_size = 1 }
+        [jobs.a]
+        source = { type = "csv", path = "[0-9].csv" }
+        sink = { type = "jsonl", path = "a.jsonl", mode = "append" }
+        [jobs.b]
+        source = { type = "sql", url = "${SHOP}", table = "nowhere" }
+        sink = { type = "sql", table = "copies", mode = "append" }
+        """
+    )
+    done = call("run", "sync.toml", "--json", "-q")
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert [(one["job_id"], one["error"]["type"], one["exit_status"]) for one in found] == [
+        ("a", "ConfigurationError", 1),
+        ("b", "ConfigurationError", 2),
+    ]
+    assert done.status == 1
+    assert call("run", "sync.toml", "b", "-q").status == 2
+
+
 def test_jobs_and_their_attempts_are_shown(call: Call, shop: Shop) -> None:
     assert call("jobs").err == "this store has no jobs yet\n"
     call("run", "--max-records", "300")
@@ -172,7 +197,7 @@ def test_one_failure_does_not_keep_the_other_jobs_from_running(call: Call, shop:
         """
     )
     done = call("run", "--json")
-    assert done.status == 2
+    assert done.status == 1
     assert [json.loads(line)["exit_status"] for line in done.out.splitlines()] == [2, 0]
     assert call("run", "sync.toml", "orders", "-q").status == 0
     assert call("plan").status == 2

@@ -110,6 +110,29 @@ def problems(text: str, folder: Path) -> list[str]:
             'sync.toml, line 5: jobs."my orders".options.prefetch: prefetch=-1 is not possible; give a',
         ),
         (
+            f"job = 'a'\n{SOURCE}\nsink = {{ type = 'csv', path = 'a.csv' }}\n[options]\non_refused = 'dead_letter'\n",
+            "sync.toml, line 5: options.on_refused: on_refused='dead_letter' needs a transactional sink, such as SQL",
+        ),
+        (
+            f"[jobs.a]\n{SOURCE}\n{SINK}\n[store]\ntype = 'redis'\nurl = 'redis://localhost'\n",
+            "sync.toml, line 3: jobs.a.sink: the sink is transactional, but a RedisJobStore has no transactions to",
+        ),
+        (
+            f"job = 'orders'\n{SOURCE}\n[sink]\ntype = 'parquet'\npath = 's3x://bucket/x'\n",
+            "sync.toml, line 3: sink: s3x://bucket/x: fsspec has no filesystem 's3x'; did you mean 's3'?; correct the",
+        ),
+        (
+            f"[jobs.a]\nsource = {{ type = 'csv', path = 'zip://*.csv::s3x://me:hunter2@x' }}\n{SINK}\n",
+            "sync.toml, line 2: jobs.a.source: zip://*.csv::s3x://x: fsspec has no filesystem 's3x'; did you mean 's3'",
+        ),
+        (
+            "".join(
+                f"[jobs.{name}]\n{SOURCE}\nsink = {{ type = 'sql', table = 'main.t', mode = 'replace' }}\n"
+                for name in "ab"
+            ),
+            "sync.toml, line 6: jobs.b.sink: job 'a' replaces the same target, SQLSink('main.t', mode='replace'), of",
+        ),
+        (
             f"{GOOD}[verify]\ncolumns = 'id'\n",
             "sync.toml, line 5: verify.columns must be a list, and is text",
         ),

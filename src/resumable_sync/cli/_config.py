@@ -12,6 +12,8 @@ from resumable_sync import ConfigurationError, JobStore, MissingExtraError, Retr
 from resumable_sync._default_store import default_store
 from resumable_sync._options import SyncOptions, make_options
 from resumable_sync._plain import Filled, Place, at, fill, misfit, suggestion
+from resumable_sync._ports import check_ports
+from resumable_sync._sinks import as_sink
 from resumable_sync._validate import check_job_id
 from resumable_sync.cli._toml import Document, read_document
 
@@ -78,7 +80,7 @@ def read_sync_file(path: str | Path, environ: Mapping[str, str]) -> SyncFile:
     """
     reader = _Reader(read_document(path), environ)
     store = reader.store()
-    jobs = [reader.job(*found) for found in reader.jobs()]
+    jobs = [reader.job(*found, store) for found in reader.jobs()]
     if reader.problems:
         raise ConfigurationError("\n".join(dict.fromkeys(reader.problems)))
     warnings = [
@@ -131,6 +133,8 @@ class _Reader:
     def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
         self.document = document
         self.problems: list[str] = []
+        self._replaced: dict[str, str] = {}
+        """The job that replaces each target."""
         self._environ = environ
         self._data = document.data
 
@@ -167,7 +171,7 @@ class _Reader:
                 self._known(job, place, ["source", "sink", "options", "verify"])
                 yield job_id, job, place
 
-    def job(self, job_id: str, data: Mapping[str, Any], place: tuple[str, ...]) -> SyncJob | None:
+    def job(self, job_id: str, data: Mapping[str, Any], place: tuple[str, ...], store: Any) -> SyncJob | None:
         """Build a job; None if that cannot be done."""
         before = len(self.problems)
         self._try(place or ("job",), partial(check_job_id, job_id))
@@ -179,7 +183,29 @@ class _Reader:
         verify, target = self._verify(data, (*place, "verify"))
         if len(self.problems) > before:
             return None
-        return SyncJob(job_id, connector, sink, options, verify, target)
+        made = SyncJob(job_id, connector, sink, options, verify, target)
+        if store is not None:
+            self._fit(made, store, place)
+        return made
+
+    def _fit(self, job: SyncJob, store: Any, place: tuple[str, ...]) -> None:
+        """Check that connector, sink, store and options can do together what a run asks of them."""
+        try:
+            check_ports(job.id, job.connector, as_sink(job.sink), store, make_options(job.id, job.options))
+        except ConfigurationError as error:
+            text = str(error).removeprefix(f"job {job.id!r}: ")
+            about = [(*place, "options", "on_refused"), ("options", "on_refused")] if "on_refused=" in text else []
+            where: Place = next((one for one in about if one in self.document.lines), (*place, "sink"))
+            self._problem(where, f"{at(where)}: {text}")
+        # What a sink shows of itself says whether a run takes the place of its target, and of which.
+        shown = repr(job.sink)
+        if "mode='replace'" in shown and self._replaced.setdefault(shown, job.id) != job.id:
+            here = (*place, "sink")
+            self._problem(
+                here,
+                f"{at(here)}: job {self._replaced[shown]!r} replaces the same target, {shown}, of which only what the "
+                "last of them wrote would be left; give each a target of its own, or the mode 'append'",
+            )
 
     def _port(self, build: Any, data: Mapping[str, Any], place: tuple[str, ...]) -> Any:
         key = place[-1]

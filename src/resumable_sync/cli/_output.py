@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from resumable_sync import Job
 from resumable_sync._errors import ConfigurationError, describe_error, mask_credentials
-from resumable_sync.cli._status import status_of_error
+from resumable_sync.cli._status import ExitStatus, status_of_error
 
 __all__ = ["Output", "age", "counted", "one_line", "plain", "progress_of"]
 
@@ -103,14 +103,15 @@ class Output:
         """Say something that is no result."""
         self.err.print(Text(text, style=style), soft_wrap=True)
 
-    def error(self, error: BaseException, job_id: str | None = None) -> None:
+    def error(self, error: BaseException, job_id: str | None = None, status: ExitStatus | None = None) -> None:
         """Say what went wrong, without a credential."""
+        status = status_of_error(error) if status is None else status
         text = str(error) if isinstance(error, ConfigurationError | click.UsageError) else describe_error(error)
         text = mask_credentials(text)
         notes = [mask_credentials(str(note)) for note in getattr(error, "__notes__", ())]
         if self.as_json:
             found = {"type": type(error).__name__, "message": text, "notes": notes}
-            self.result({"job_id": job_id, "error": found, "exit_status": int(status_of_error(error))})
+            self.result({"job_id": job_id, "error": found, "exit_status": int(status)})
         self.say((f"{job_id}: " if job_id is not None else "") + text, "red")
         for note in notes:
             self.say(f"  {note}")

@@ -58,16 +58,27 @@ def status_of_plan(plan: Plan) -> ExitStatus:
     return {"held": ExitStatus.HELD, "refuse": ExitStatus.FAILED}.get(plan.action, ExitStatus.COMPLETED)
 
 
-def status_of_error(error: BaseException) -> ExitStatus:
-    """Give the exit status of an error."""
+def status_of_error(error: BaseException, *, begun: bool = False) -> ExitStatus:
+    """Give the exit status of an error.
+
+    Args:
+        error: What was raised.
+        begun: Whether a job had begun; what it cannot go on with then is a failure, since something was done.
+    """
     if isinstance(error, JobHeldError | LeaseLostError):
         return ExitStatus.HELD
-    if isinstance(error, ConfigurationError | MissingExtraError | click.ClickException):
+    if isinstance(error, ConfigurationError | MissingExtraError | click.ClickException) and not begun:
         return ExitStatus.USAGE
     # A second signal strikes at once, and leaves the checkpoint of the batch before.
     return ExitStatus.FAILED if isinstance(error, Exception) else ExitStatus.INTERRUPTED
 
 
-def worst(statuses: Iterable[ExitStatus]) -> ExitStatus:
-    """Give the exit status of several syncs."""
-    return min(statuses, key=_WORST_FIRST.index, default=ExitStatus.COMPLETED)
+def worst(statuses: Iterable[ExitStatus], *, begun: bool = False) -> ExitStatus:
+    """Give the exit status of several syncs.
+
+    Args:
+        statuses: Theirs.
+        begun: Whether one of them had begun: the status that says that nothing was done is none for all of them then.
+    """
+    found = min(statuses, key=_WORST_FIRST.index, default=ExitStatus.COMPLETED)
+    return ExitStatus.FAILED if begun and found is ExitStatus.USAGE else found

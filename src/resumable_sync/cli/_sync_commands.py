@@ -11,6 +11,7 @@ from resumable_sync import (
     ConfigurationError,
     Event,
     Plan,
+    SyncFinished,
     SyncResult,
     SyncStarted,
     VerifyResult,
@@ -76,19 +77,31 @@ def run(file: str, jobs: tuple[str, ...], output: Output, *, quiet: bool, **give
     sync_file = _read(file, output)
     options = SyncOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[typeddict-item]
     statuses = []
+    begun = _Begun()
     for job in _chosen(sync_file, jobs):
-        status, go_on = _run_job(sync_file, job, options, output, quiet=quiet)
+        status, go_on = _run_job(sync_file, job, options, output, begun, quiet=quiet)
         statuses.append(status)
         if not go_on:
             break
-    return worst(statuses)
+    return worst(statuses, begun=bool(begun.jobs))
+
+
+class _Begun:
+    """Notes which jobs have begun, those too that failed before they could start."""
+
+    def __init__(self) -> None:
+        self.jobs: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, SyncFinished):
+            self.jobs.add(event.result.job.id)
 
 
 def _run_job(
-    sync_file: SyncFile, job: SyncJob, given: SyncOptions, output: Output, *, quiet: bool
+    sync_file: SyncFile, job: SyncJob, given: SyncOptions, output: Output, begun: _Begun, *, quiet: bool
 ) -> tuple[ExitStatus, bool]:
     """Run a job; give its exit status, and whether to go on with the next one."""
-    observers: list[Callable[[Event], None]] = []
+    observers: list[Callable[[Event], None]] = [begun]
     progress = RichProgress(output.err)
     if not quiet:
         observers += [_Announcement(output), progress]
@@ -99,11 +112,12 @@ def _run_job(
         with progress:
             result = run_full_sync(job.id, job.connector, job.sink, store=sync_file.store, **options)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - it is told, and others go on
+        status = status_of_error(error, begun=job.id in begun.jobs)
         if isinstance(error, Exception):
-            output.error(error, job.id)
+            output.error(error, job.id, status)
         else:
             output.say(f"{job.id}: struck at once; {_go_on(sync_file.name, job.id)}")
-        return status_of_error(error), isinstance(error, Exception)
+        return status, isinstance(error, Exception)
     status = status_of_result(result)
     output.result(_with_status(result, status), _ended(sync_file.name, result))
     # Waiting for a job that is held ends by a signal too.
@@ -206,26 +220,31 @@ def verify(file: str, jobs: tuple[str, ...], output: Output, *, max_differences:
             )
             raise ConfigurationError(msg)
     statuses = []
+    begun = _Begun()
     for job in chosen:
         settings = job.verify | ({} if max_differences is None else {"max_differences": max_differences})
-        status, go_on = _verify_job(sync_file, job, settings, output)
+        status, go_on = _verify_job(sync_file, job, settings, output, begun)
         statuses.append(status)
         if not go_on:
             break
-    return worst(statuses)
+    return worst(statuses, begun=bool(begun.jobs))
 
 
-def _verify_job(sync_file: SyncFile, job: SyncJob, settings: dict[str, Any], output: Output) -> tuple[ExitStatus, bool]:
+def _verify_job(
+    sync_file: SyncFile, job: SyncJob, settings: dict[str, Any], output: Output, begun: _Begun
+) -> tuple[ExitStatus, bool]:
     options: Any = {name: job.options[name] for name in ("batch_size", "retry", "lease_ttl") if name in job.options}
-    options["job_id"] = f"verify {job.id}"[:MAX_JOB_ID_LENGTH]
+    options["job_id"] = name = f"verify {job.id}"[:MAX_JOB_ID_LENGTH]
+    options["observers"] = [begun]
     try:
         found = verify_full_sync(
             job.connector, job.target, store=sync_file.store, stop_on_signals=True, **settings, **options
         )
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - it is told, and others go on
+        status = status_of_error(error, begun=name in begun.jobs)
         if isinstance(error, Exception):
-            output.error(error, job.id)
-        return status_of_error(error), isinstance(error, Exception)
+            output.error(error, job.id, status)
+        return status, isinstance(error, Exception)
     status = _status_of_verification(found)
     facts = {
         "job_id": job.id,
