@@ -73,6 +73,15 @@ class OffsetConnector(_PagingConnector[RecordT]):
     moves all others, and records are skipped or repeated. Where there is a unique key, prefer `KeysetConnector`.
 
     The cursor is the number of records delivered: `[200]`.
+
+    Examples:
+        >>> class Letters(OffsetConnector[str]):
+        ...     def fetch(self, offset, limit):
+        ...         return list("abc")[offset : offset + limit]
+        >>> for page in Letters().read([1], 1):
+        ...     print(page.records, page.cursor)
+        ['b'] [2]
+        ['c'] [3]
     """
 
     @abstractmethod
@@ -131,6 +140,18 @@ class KeysetConnector(_PagingConnector[RecordT], Generic[RecordT, KeyT]):
     costs the same at any depth, and records that come and go elsewhere move nothing.
 
     The cursor is the key of the last record delivered: `[4711]`.
+
+    Examples:
+        >>> class Squares(KeysetConnector[dict[str, int], int]):
+        ...     def fetch(self, after, limit):
+        ...         return [{"id": n, "square": n * n} for n in (3, 5, 8) if after is None or n > after][:limit]
+        ...
+        ...     def key_of(self, record):
+        ...         return record["id"]
+        >>> for page in Squares().read([3], 1):
+        ...     print(page.records, page.cursor)
+        [{'id': 5, 'square': 25}] [5]
+        [{'id': 8, 'square': 64}] [8]
     """
 
     @abstractmethod
@@ -182,6 +203,16 @@ class TokenConnector(_PagingConnector[RecordT], Generic[RecordT, TokenT]):
 
     The cursor is `["token", token]` (deliver from the page of that token on), `["token", token, 40]` (the same, without
     its first 40 records) or `["end"]`.
+
+    Examples:
+        >>> class Letters(TokenConnector[str, str]):
+        ...     def fetch(self, token, limit):
+        ...         return {None: (["a", "b"], "more"), "more": (["c"], None)}[token]
+        >>> for page in Letters().read(None, 1):
+        ...     print(page.records, page.cursor)
+        ['a'] ['token', None, 1]
+        ['b'] ['token', 'more']
+        ['c'] ['end']
     """
 
     @abstractmethod

@@ -79,6 +79,14 @@ def encode_value(value: Any, *, what: str = "cursor") -> str:
 def decode_cursor(text: Any, *, job_id: str | None = None, field: str = "cursor") -> Any:
     """Decode what `encode_cursor` wrote.
 
+    Args:
+        text: The text, such as `[1,[42]]`.
+        job_id: Whose cursor it is, for the message of an error; None: unknown.
+        field: The column that holds it, likewise.
+
+    Returns:
+        The cursor, equal to the one that was encoded and of the same types, such as `[42]`.
+
     Raises:
         StateCorruptError: If the text is anything that `encode_cursor` does not write.
     """

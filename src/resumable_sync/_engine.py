@@ -111,6 +111,21 @@ def run_full_sync(
         LeaseLostError: If this attempt was overtaken while it slept.
         StoreError: If the store cannot be read or written.
         Exception: What connector or sink raised, with a note saying how to resume.
+
+    Examples:
+        >>> from resumable_sync import MemoryJobStore, OffsetConnector
+        >>> class Numbers(OffsetConnector[int]):
+        ...     def fetch(self, offset, limit):
+        ...         return range(offset, min(offset + limit, 2_500))
+        >>> numbers, store = [], MemoryJobStore()
+        >>> def load(batch):
+        ...     numbers.extend(batch.records)
+        >>> result = run_full_sync("numbers", Numbers(), load, store=store, max_records=1_000)
+        >>> print(result.status, result.reason)
+        interrupted max_records=1000 reached
+        >>> result = run_full_sync("numbers", Numbers(), load, store=store)
+        >>> print(result.action, result.status, result.guarantee, numbers == list(range(2_500)))
+        resume completed at_least_once True
     """
     options = SyncOptions(
         batch_size=batch_size,
@@ -170,17 +185,32 @@ class FullSync(Generic[RecordT]):
     Examples:
         At least once:
 
-            with FullSync("orders", connector, store=store) as sync:
-                for batch in sync:
-                    load(batch.records)
+        >>> from resumable_sync import OffsetConnector
+        >>> class Numbers(OffsetConnector[dict[str, int]]):
+        ...     def fetch(self, offset, limit):
+        ...         return [{"id": number} for number in range(offset, min(offset + limit, 2_500))]
+        >>> numbers = []
+        >>> with FullSync("numbers", Numbers()) as sync:
+        ...     for batch in sync:
+        ...         numbers.extend(batch.records)
+        >>> print(sync.result.status, sync.result.guarantee, len(numbers))
+        completed at_least_once 2500
 
         Exactly once, in a transaction of your own in the store's database:
 
-            with FullSync("orders", connector, store=store) as sync:
-                for batch in sync:
-                    with engine.begin() as connection:
-                        connection.execute(insert(orders), batch.dicts())
-                        sync.commit(batch, connection)
+        >>> from sqlalchemy import create_engine, text
+        >>> from resumable_sync.stores.sql import SQLJobStore
+        >>> engine = create_engine("sqlite:///warehouse.db")
+        >>> with engine.begin() as connection:
+        ...     _ = connection.execute(text("CREATE TABLE numbers (id INTEGER)"))
+        >>> with FullSync("numbers", Numbers(), store=SQLJobStore(engine)) as sync:
+        ...     for batch in sync:
+        ...         with engine.begin() as connection:
+        ...             _ = connection.execute(text("INSERT INTO numbers VALUES (:id)"), batch.dicts())
+        ...             sync.commit(batch, connection)
+        >>> print(sync.result.status, sync.result.guarantee)
+        completed exactly_once
+        >>> engine.dispose()
     """
 
     def __init__(

@@ -60,10 +60,15 @@ def connector(data: Data, *, place: Place = ("connector",), environ: Mapping[str
 def sink(
     data: Data, *, place: Place = ("sink",), environ: Mapping[str, str] | None = None
 ) -> Sink[Any] | Callable[[Batch[Any]], object]:
-    """Build a sink from plain data; as `connector`.
+    """Build a sink from plain data.
+
+    Args:
+        data: `type`, and the arguments of that type, as for `connector`.
+        place: Where the data stand, for error messages.
+        environ: What `${NAME}` is looked up in. None: the environment of the process.
 
     Raises:
-        ConfigurationError: If it cannot be built.
+        ConfigurationError: If it cannot be built, as for `connector`.
         MissingExtraError: If the type needs an optional package that is not installed.
 
     Examples:
@@ -79,10 +84,15 @@ def sink(
 
 
 def store(data: Data, *, place: Place = ("store",), environ: Mapping[str, str] | None = None) -> JobStore:
-    """Build a job store from plain data; as `connector`.
+    """Build a job store from plain data.
+
+    Args:
+        data: `type`, and the arguments of that type, as for `connector`.
+        place: Where the data stand, for error messages.
+        environ: What `${NAME}` is looked up in. None: the environment of the process.
 
     Raises:
-        ConfigurationError: If it cannot be built.
+        ConfigurationError: If it cannot be built, as for `connector`.
         MissingExtraError: If the type needs an optional package that is not installed.
 
     Examples:
@@ -94,6 +104,12 @@ def store(data: Data, *, place: Place = ("store",), environ: Mapping[str, str] |
 
 def names(port: Port) -> list[str]:
     """Give the types that are installed, in alphabetical order.
+
+    Args:
+        port: `"connectors"`, `"sinks"` or `"stores"`.
+
+    Raises:
+        ConfigurationError: If it is none of these.
 
     Examples:
         >>> "sql" in names("connectors")

@@ -101,6 +101,11 @@ class HTTPConnector(Connector[Any]):
 
     Raises:
         ConfigurationError: If an argument, or a combination of them, cannot work.
+
+    Examples:
+        >>> paging = KeysetPaging(key={"since_id": "id"})
+        >>> HTTPConnector("https://api.example.com/v1/orders", paging=paging, records="data.items")
+        HTTPConnector('https://api.example.com/v1/orders', paging=KeysetPaging(key=(('since_id', 'id'),), ...), ...)
     """
 
     def __init__(
@@ -253,17 +258,6 @@ class HTTPConnector(Connector[Any]):
 class RequestConnector(TokenConnector[RecordT]):
     """Reads an API in a way of its own: override `request` and `parse`.
 
-        class Orders(RequestConnector[dict[str, Any]]):
-            auth = ("etl", os.environ["API_PASSWORD"])
-
-            def request(self, cursor, limit):
-                query = {"query": ORDERS, "variables": {"first": limit, "after": cursor}}
-                return httpx2.Request("POST", "https://api.example.com/graphql", json=query)
-
-            def parse(self, response):
-                orders = response.json()["data"]["orders"]
-                return orders["nodes"], orders["pageInfo"]["endCursor"] if orders["pageInfo"]["hasNextPage"] else None
-
     Requests are sent, tried again and limited as those of `HTTPConnector` are. What `parse` names as the next cursor
     becomes part of the stored one: no credential belongs there.
 
@@ -275,6 +269,23 @@ class RequestConnector(TokenConnector[RecordT]):
         timeout: Most seconds to connect, and of silence; a whole answer may take ten times as long.
         max_response_bytes: Most bytes of a body, decompressed.
         gone: Statuses with which the API refuses a cursor that it no longer knows.
+
+    Examples:
+        >>> import httpx2
+        >>> class Orders(RequestConnector[dict[str, Any]]):
+        ...     auth = ("etl", "secret")
+        ...
+        ...     def request(self, cursor, limit):
+        ...         query = {"query": "...", "variables": {"first": limit, "after": cursor}}
+        ...         return httpx2.Request("POST", "https://api.example.com/graphql", json=query)
+        ...
+        ...     def parse(self, response):
+        ...         orders = response.json()["data"]["orders"]
+        ...         page = orders["pageInfo"]
+        ...         return orders["nodes"], page["endCursor"] if page["hasNextPage"] else None
+        >>> body = {"data": {"orders": {"nodes": [{"id": 1}], "pageInfo": {"endCursor": "c1", "hasNextPage": True}}}}
+        >>> Orders().parse(httpx2.Response(200, json=body))
+        ([{'id': 1}], 'c1')
     """
 
     auth: "httpx2.Auth | tuple[str, str] | None" = None

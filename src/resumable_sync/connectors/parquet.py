@@ -32,9 +32,6 @@ _TAIL = 8
 class ParquetConnector(FileSource[Any], DescribingConnector):
     """Reads Parquet files (extra `parquet`), and goes on in the row group and at the row where it stopped.
 
-        ParquetConnector("orders/*.parquet")
-        ParquetConnector("s3://bucket/orders.parquet", columns=["id", "total"])
-
     A page holds a pyarrow `RecordBatch`, which `SQLSink` and the sinks on files take as it is, and whose records
     `batch.dicts()` gives as dicts.
 
@@ -62,6 +59,10 @@ class ParquetConnector(FileSource[Any], DescribingConnector):
 
     Attributes:
         fingerprint: Path, format and names of columns.
+
+    Examples:
+        >>> ParquetConnector("/lake/orders/*.parquet", columns=["id", "total"])
+        ParquetConnector('/lake/orders/*.parquet')
     """
 
     def __init__(

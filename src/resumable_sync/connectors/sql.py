@@ -104,6 +104,12 @@ class SQLConnector(TableSource[Row], RangeConnector, FormattingConnector):
 
     Attributes:
         fingerprint: Database, table or query, key, columns, parameters and paging.
+
+    Examples:
+        >>> SQLConnector("postgresql://etl:secret@shop/shop", "orders")
+        SQLConnector('postgresql+psycopg://etl:***@shop/shop', 'orders', paging='keyset')
+        >>> query = "SELECT id, total FROM orders WHERE region = :region"
+        >>> connector = SQLConnector("sqlite:///shop.db", query, key="id", params={"region": "north"})
     """
 
     _database: SourceEngine

@@ -93,6 +93,14 @@ def lose_answer(call: str, nth: int = 1) -> Fault:
     """Let a call do its work, and its answer be lost: `ConnectionError` is raised afterwards.
 
     `lose_answer("commit")` is the connection that is cut after the server has committed.
+
+    Args:
+        call: The call, as in `Fault`.
+        nth: Which of these calls, from 1.
+
+    Examples:
+        >>> lose_answer("commit").when
+        'after'
     """
     return Fault(call, nth, Raise(ConnectionError, (f"the answer to {call} was lost",)), when="after")
 
