@@ -37,7 +37,6 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         "completed 7",
         "completed 2500 at_least_once",
         "completed exactly_once",
-        "completed",
     ]
     gc.collect()
 

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 import resumable_sync
 
@@ -68,6 +69,17 @@ def test_the_workflow_tests_every_python_on_every_server() -> None:
     listed = re.search(r"session: \[(.*)\]", workflow)
     assert listed is not None
     assert {*re.findall(r"nox -s (\w+)", workflow), *listed[1].split(", ")} <= sessions
+
+
+@pytest.mark.once
+def test_the_citation_names_the_newest_release() -> None:
+    cited = yaml.safe_load((PROJECT.parent / "CITATION.cff").read_text(encoding="utf-8"))
+    changelog = (PROJECT.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.search(r"^## \[(.+)\] - (\S+)$", changelog, re.MULTILINE)
+    assert released is not None
+    assert cited["version"] == released[1] == tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"]
+    # It has a date from the day on that the changelog has one.
+    assert str(cited.get("date-released", "unreleased")) == released[2]
 
 
 def distribution() -> metadata.Distribution:

@@ -5,7 +5,6 @@ import time
 from typing import TYPE_CHECKING, Any, Generic
 
 import attrs
-from typing_extensions import TypeVar
 
 from resumable_sync._acquire import give_back
 from resumable_sync._checkpoint import Checkpoints
@@ -15,7 +14,7 @@ from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_
 from resumable_sync._events import BatchCommitted, RecordRefused, SyncFinished, SyncStarted
 from resumable_sync._formats import StaleRecordsError
 from resumable_sync._lease import LeaseKeeper
-from resumable_sync._model import Batch, Guarantee, Job, JobStatus, SyncResult, batch_key, utc_now
+from resumable_sync._model import Batch, Guarantee, Job, JobStatus, RecordT, SyncResult, batch_key, utc_now
 from resumable_sync._pages import Pages
 from resumable_sync._pieces import Pieces, throttled
 from resumable_sync._recorder import Recorder, recorder_of
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempt"]
 
-RecordT = TypeVar("RecordT", default=Any)
 
 logger = logging.getLogger("resumable_sync")
 

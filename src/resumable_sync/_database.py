@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url, types
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
@@ -30,6 +31,7 @@ __all__ = [
     "libpq_conninfo",
     "make_engine",
     "parse_url",
+    "plain_type",
     "run_bare",
     "scrub",
     "shown_url",
@@ -133,6 +135,17 @@ def shown_url(url: URL) -> str:
 def is_mysql(dialect: Dialect) -> bool:
     """Whether a dialect is MySQL's or MariaDB's."""
     return dialect.name in ("mysql", "mariadb")
+
+
+def plain_type(kind: types.TypeEngine[Any]) -> Any:
+    """Give the type that a decorated type or a domain is made of."""
+    while True:
+        if isinstance(kind, types.TypeDecorator) and not isinstance(kind, types.Interval):
+            kind = kind.impl_instance
+        elif isinstance(kind, postgresql.DOMAIN):
+            kind = kind.data_type
+        else:
+            return kind
 
 
 def _supported(backend: str) -> None:

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self
+from typing import TYPE_CHECKING, Generic, Literal, Self
 
 import attrs
-from typing_extensions import TypeVar, Unpack
+from typing_extensions import Unpack
 
 from resumable_sync._attempt import Attempt
 from resumable_sync._default_store import default_store
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._model import Batch, Job, Plan, SyncResult
+from resumable_sync._model import Batch, Job, Plan, RecordT, SyncResult
 from resumable_sync._options import BatchSize, OnRefused, SyncOptions, make_options
 from resumable_sync._pieces import put_together
 from resumable_sync._protocols import Connector, JobStore, Observer, Sink
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = ["FullSync", "SinkRun", "plan_full_sync", "run_full_sync"]
-
-RecordT = TypeVar("RecordT", default=Any)
 
 
 def run_full_sync(
@@ -232,9 +230,9 @@ class FullSync(Generic[RecordT]):
         options: SyncOptions,
     ) -> None:
         checked = make_options(check_job_id(job_id), options)
-        self._own_store = default_store() if store is None else None
-        store = self._own_store if store is None else store
-        assert store is not None  # noqa: S101 - for the type checker
+        self._own_store = None
+        if store is None:
+            store = self._own_store = default_store()
         self._pieces = put_together(job_id, connector, sink, store, checked)
         self._state: Literal["new", "open", "closed"] = "new"
         self._attempt: Attempt[RecordT] | None = None

@@ -4,9 +4,7 @@ import queue
 from collections.abc import Iterator
 from typing import Any, Generic
 
-from typing_extensions import TypeVar
-
-from resumable_sync._model import Cursor
+from resumable_sync._model import Cursor, RecordT
 from resumable_sync._prefetch import Prefetch
 from resumable_sync._protocols import Connector
 from resumable_sync._reader import PlacedPage, read_pages
@@ -15,8 +13,6 @@ from resumable_sync._sizer import BatchSizer
 from resumable_sync._stop import POLL_SECONDS, Stop
 
 __all__ = ["Pages"]
-
-RecordT = TypeVar("RecordT", default=Any)
 
 
 class Pages(Generic[RecordT]):

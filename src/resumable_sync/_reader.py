@@ -4,19 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple
 
-from typing_extensions import TypeVar
-
 from resumable_sync._cursor import encode_cursor
 from resumable_sync._cycle import CycleWatch
 from resumable_sync._errors import ConfigurationError, CursorError
-from resumable_sync._model import Cursor, Page
+from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import Connector
 from resumable_sync._retry import Retrier
 from resumable_sync._sizer import BatchSizer
 
 __all__ = ["PlacedPage", "read_pages"]
-
-RecordT = TypeVar("RecordT", default=Any)
 
 
 _END = object()  # not None, which a connector may yield by mistake

@@ -275,7 +275,12 @@ class _Reader:
         store = self._data.get("store", {"type": "sql"})
         if "url" not in sink and (not isinstance(store, Mapping) or store.get("type") != "sql"):
             return None
-        own = "${RESUMABLE_SYNC_STORE}" if self._environ.get("RESUMABLE_SYNC_STORE") else "sqlite:///resumable_sync.db"
+        from resumable_sync.stores.sql import (  # noqa: PLC0415 - SQLAlchemy, for those who compare what is in SQL
+            DEFAULT_URL,
+            ENVIRONMENT_VARIABLE,
+        )
+
+        own = f"${{{ENVIRONMENT_VARIABLE}}}" if self._environ.get(ENVIRONMENT_VARIABLE) else DEFAULT_URL
         table = f"{sink['schema']}.{sink['table']}" if "schema" in sink else sink["table"]
         described = {"type": "sql", "url": sink.get("url") or store.get("url") or own, "table": table}
         return described | ({"key": sink["key"]} if "key" in sink else {})

@@ -6,10 +6,11 @@ from sqlalchemy import types as sa
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect
 
+from resumable_sync._database import plain_type
 from resumable_sync._ranges import ColumnKind
 from resumable_sync.connectors._statements import is_mysql
 
-__all__ = ["column_kind", "plain_type"]
+__all__ = ["column_kind"]
 
 Type = sa.TypeEngine[Any]
 
@@ -35,17 +36,6 @@ _NAMES: list[tuple[type[Type] | tuple[type[Type], ...], str]] = [
     ((sa.String, postgresql.HSTORE), "text"),
     (sa.NullType, "unknown"),
 ]
-
-
-def plain_type(kind: Type) -> Any:
-    """Give the type that a decorated type or a domain is made of."""
-    while True:
-        if isinstance(kind, sa.TypeDecorator) and not isinstance(kind, sa.Interval):
-            kind = kind.impl_instance
-        elif isinstance(kind, postgresql.DOMAIN):
-            kind = kind.data_type
-        else:
-            return kind
 
 
 def column_kind(declared: Type, dialect: Dialect) -> ColumnKind:

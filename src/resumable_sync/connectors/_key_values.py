@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import types as sa
 from sqlalchemy.engine import Dialect
 
+from resumable_sync._database import plain_type
 from resumable_sync._ranges import ColumnKind
-from resumable_sync.connectors._column_kinds import plain_type
 from resumable_sync.connectors._statements import is_mysql
 
 __all__ = ["NoSuchKeyError", "key_binder"]

@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import types
-from sqlalchemy.dialects import postgresql
 
 from resumable_sync._arrow import pyarrow
+from resumable_sync._database import plain_type
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._protocols import Column
 from resumable_sync.sinks._kinds import source_kind
@@ -118,14 +118,12 @@ def _of_source(source: Any) -> Any:
     }
     if kind == "integer":
         # SQLite calls its 64 bits INTEGER, too.
-        unsigned = getattr(_undecorated(source), "unsigned", False) and isinstance(
-            _undecorated(source), types.BigInteger
-        )
+        unsigned = getattr(plain_type(source), "unsigned", False) and isinstance(plain_type(source), types.BigInteger)
         return pa.uint64() if unsigned else pa.int64()
     if kind == "decimal":
-        return _of_numeric(_undecorated(source))
+        return _of_numeric(plain_type(source))
     if kind == "array":
-        return pa.list_(_of_source(_undecorated(source).item_type) or pa.string())
+        return pa.list_(_of_source(plain_type(source).item_type) or pa.string())
     return plain.get(kind, pa.string())
 
 
@@ -136,16 +134,6 @@ def _of_numeric(source: Any) -> Any:
     # PostgreSQL has scales below zero, and larger than the precision.
     digits, decimals = max(precision, scale, precision - scale), max(scale, 0)
     return _decimal(digits, decimals) if digits <= MOST_DIGITS_WIDE else _decimal(MOST_DIGITS_WIDE, MOST_DIGITS)
-
-
-def _undecorated(source: Any) -> Any:
-    while True:
-        if isinstance(source, types.TypeDecorator) and not isinstance(source, types.Interval):
-            source = source.impl_instance
-        elif isinstance(source, postgresql.DOMAIN):
-            source = source.data_type
-        else:
-            return source
 
 
 def inferred(name: str, values: Sequence[Any]) -> Any:

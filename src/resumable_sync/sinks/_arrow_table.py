@@ -18,14 +18,12 @@ from resumable_sync._protocols import Column
 from resumable_sync.sinks._adbc_arrow import AdbcReader
 from resumable_sync.sinks._arrow_schema import base_of, inferred, type_of
 from resumable_sync.sinks._copy_arrow import CopyReader, reads
-from resumable_sync.sinks._kinds import decodes_json
+from resumable_sync.sinks._kinds import MisfitError, decodes_json, time_of_day
 from resumable_sync.sinks._texts import json_text
 
 __all__ = ["Tables"]
 
 Converter: TypeAlias = Callable[[Any], Any]
-
-_DAY = dt.timedelta(days=1)
 
 
 class Tables:
@@ -114,7 +112,7 @@ class Tables:
             return pa.array(self._converted(field, values), type=field.type)
         except (pa.ArrowException, TypeError, ValueError, ArithmeticError, UnicodeError) as error:
             # Arrow's own text holds the value.
-            own = type(error) is _MisfitError
+            own = type(error) is MisfitError
             what = str(error) if own else f"holds a value that does not fit {field.type}"
         raise ValueError(
             f"column {field.name!r} {what}; convert it before, or name a type in types={{{field.name!r}: ...}}"
@@ -148,10 +146,6 @@ class Tables:
             for field in schema
         ]
         return pa.table(arrays, schema=schema)
-
-
-class _MisfitError(ValueError):
-    """A value does not fit its column; says so without it."""
 
 
 def _cast(values: Any, field: Any) -> Any:
@@ -271,7 +265,7 @@ def _converter(family: str, kind: type, arrow_type: Any) -> Converter:
         return found
 
     def refuse(_value: Any) -> Any:
-        raise _MisfitError(f"was given a {kind.__name__}, and is {arrow_type}")
+        raise MisfitError(f"was given a {kind.__name__}, and is {arrow_type}")
 
     return refuse
 
@@ -283,14 +277,14 @@ def _document(value: Any) -> str:
 def _as_bool(value: int) -> bool:
     if value not in (0, 1):
         msg = "was given a number other than 0 and 1, and is bool"
-        raise _MisfitError(msg)
+        raise MisfitError(msg)
     return bool(value)
 
 
 def _whole(value: Decimal) -> int:
     if not value.is_finite() or value != int(value):
         msg = "was given a number that is not whole"
-        raise _MisfitError(msg)
+        raise MisfitError(msg)
     return int(value)
 
 
@@ -299,14 +293,14 @@ def _exact(value: float | str) -> Decimal:
     found = Decimal(str(value))
     if not found.is_finite():
         msg = "was given NaN or an infinity, which a decimal cannot be"
-        raise _MisfitError(msg)
+        raise MisfitError(msg)
     return found
 
 
 def _aware(value: dt.datetime) -> dt.datetime:
     if value.tzinfo is None:
         msg = "was given a time without a zone, and has one"
-        raise _MisfitError(msg)
+        raise MisfitError(msg)
     return value
 
 
@@ -317,22 +311,15 @@ def _naive(value: dt.datetime) -> dt.datetime:
 def _midnight(value: dt.datetime) -> dt.date:
     if value.tzinfo is not None or value.time() != dt.time():
         msg = "was given a time of a day, and is a date"
-        raise _MisfitError(msg)
+        raise MisfitError(msg)
     return value.date()
 
 
 def _unzoned(value: dt.time) -> dt.time:
     if value.tzinfo is not None:
         msg = "was given a time of day with a zone, and has none"
-        raise _MisfitError(msg)
+        raise MisfitError(msg)
     return value
-
-
-def _of_day(value: dt.timedelta) -> dt.time:
-    if not dt.timedelta(0) <= value < _DAY:
-        msg = "was given a timedelta outside of 0 to 24 hours, and is a time of day"
-        raise _MisfitError(msg)
-    return (dt.datetime(1, 1, 1, tzinfo=dt.UTC) + value).time()
 
 
 def _iso(value: Any) -> str:
@@ -377,7 +364,7 @@ _CONVERTERS: dict[tuple[str, type], Converter] = {
     ("date", dt.datetime): _midnight,
     ("date", str): dt.date.fromisoformat,
     ("time", dt.time): _unzoned,
-    ("time", dt.timedelta): _of_day,
+    ("time", dt.timedelta): time_of_day,
     ("time", str): lambda value: _unzoned(dt.time.fromisoformat(value)),
     ("duration", dt.timedelta): _same,
 }

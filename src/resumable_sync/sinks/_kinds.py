@@ -1,5 +1,6 @@
 """What kinds of values columns hold, and how a missing target's columns are declared on each database."""
 
+import datetime as dt
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -8,10 +9,21 @@ from sqlalchemy import Dialect, types
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
 
-from resumable_sync._database import is_mysql
+from resumable_sync._database import is_mysql, plain_type
 from resumable_sync._protocols import Column
 
-__all__ = ["ROUND_SCALE", "affinity", "column_kind", "declaration", "decodes_json", "source_kind"]
+__all__ = [
+    "ROUND_SCALE",
+    "MisfitError",
+    "affinity",
+    "column_kind",
+    "declaration",
+    "decodes_json",
+    "source_kind",
+    "time_of_day",
+]
+
+_DAY = dt.timedelta(days=1)
 
 ROUND_SCALE = 30
 """Most decimals of a DECIMAL on MySQL and MariaDB."""
@@ -140,7 +152,7 @@ def affinity(declared: str) -> str:
 
 def decodes_json(source: TypeEngine[Any]) -> bool:
     """Whether the records hold JSON of this type decoded, strings included, as PostgreSQL's drivers give it."""
-    return isinstance(_plain(source), postgresql.JSON)
+    return isinstance(plain_type(source), postgresql.JSON)
 
 
 def declaration(column: Column, dialect: Dialect, key: Collection[str], columns: Sequence[Column]) -> str:
@@ -152,7 +164,7 @@ def declaration(column: Column, dialect: Dialect, key: Collection[str], columns:
         key: The columns of the primary key.
         columns: All columns; a key of several must fit into an index together.
     """
-    source = _plain(column.type)
+    source = plain_type(column.type)
     kind = source_kind(source)
     if dialect.name == "postgresql":
         return _postgresql(source, kind, dialect)
@@ -166,19 +178,9 @@ def declaration(column: Column, dialect: Dialect, key: Collection[str], columns:
     return _SQLITE.get(kind, "TEXT")
 
 
-def _plain(source: TypeEngine[Any]) -> TypeEngine[Any]:
-    while True:
-        if isinstance(source, types.TypeDecorator) and not isinstance(source, types.Interval):
-            source = source.impl_instance
-        elif isinstance(source, postgresql.DOMAIN):
-            source = source.data_type
-        else:
-            return source
-
-
 def source_kind(source: TypeEngine[Any]) -> str:
     """Give the kind of values of a source's column; `"unknown"` where the source does not know, else `"other"`."""
-    source = _plain(source)
+    source = plain_type(source)
     kind = next((kind for bases, kind in _SOURCE_KINDS if isinstance(source, bases)), "other")
     zoned = getattr(source, "timezone", False)
     return {"datetime": "instant", "time": "timetz"}.get(kind, kind) if zoned else kind
@@ -194,7 +196,7 @@ def _digits(source: Any) -> tuple[int | None, int]:
 
 def _postgresql(source: Any, kind: str, dialect: Dialect) -> str:
     if kind == "array":
-        item = _plain(source.item_type)
+        item = plain_type(source.item_type)
         return f"{_postgresql(item, source_kind(item), dialect)}[]"
     if kind == "json" and isinstance(source, postgresql.JSONB):
         return "JSONB"
@@ -218,3 +220,19 @@ def _mysql(source: Any, kind: str, dialect: Dialect, key_length: int | None) -> 
     if kind == "integer" and getattr(source, "unsigned", False):
         return "BIGINT UNSIGNED"
     return _MYSQL.get(kind, "LONGTEXT")
+
+
+class MisfitError(ValueError):
+    """A value does not fit its column; says so without it."""
+
+
+def time_of_day(value: dt.timedelta) -> dt.time:
+    """Give what a driver gave as the time since midnight.
+
+    Raises:
+        MisfitError: If it is no time of day.
+    """
+    if not dt.timedelta(0) <= value < _DAY:
+        msg = "is a time of day and was given a timedelta outside of 0 to 24 hours"
+        raise MisfitError(msg)
+    return (dt.datetime(1, 1, 1, tzinfo=dt.UTC) + value).time()

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Dialect
 
-from resumable_sync.sinks._kinds import ROUND_SCALE, affinity
+from resumable_sync.sinks._kinds import ROUND_SCALE, affinity, time_of_day
 from resumable_sync.sinks._target import TargetColumn
 
 __all__ = ["Rule", "convert"]
@@ -23,7 +23,6 @@ __all__ = ["Rule", "convert"]
 Converter: TypeAlias = Callable[[Any], Any]
 
 _MICROSECOND = dt.timedelta(microseconds=1)
-_DAY = dt.timedelta(days=1)
 _MAX_INT = 2**63
 _HEX_DIGITS = 32
 
@@ -118,7 +117,7 @@ class Rule:
             "datetime": lambda value: _utc(value).isoformat(" ", "microseconds"),
             "date": dt.date.isoformat,
             "time": self._time(lambda value: value.isoformat("microseconds")),
-            "timedelta": (lambda value: _time_of_day(value).isoformat("microseconds"))
+            "timedelta": (lambda value: time_of_day(value).isoformat("microseconds"))
             if of_day
             else self._microseconds(fits=self._affinity != "TEXT"),
         }
@@ -165,7 +164,7 @@ class Rule:
             # COPY would store the text of its hexadecimal digits.
             return self._refuse("is text and was given bytes; decode them")
         if family == "timedelta":
-            by_kind: dict[str, Converter] = {"time": _time_of_day, "integer": _microseconds}
+            by_kind: dict[str, Converter] = {"time": time_of_day, "integer": _microseconds}
             return by_kind.get(target)
         return converters.get(family)
 
@@ -236,13 +235,6 @@ def _naive(value: dt.datetime) -> dt.datetime:
         )
         raise ValueError(msg)
     return value
-
-
-def _time_of_day(value: dt.timedelta) -> dt.time:
-    if not dt.timedelta(0) <= value < _DAY:
-        msg = "is a time of day and was given a timedelta outside of 0 to 24 hours"
-        raise ValueError(msg)
-    return (dt.datetime(1, 1, 1, tzinfo=dt.UTC) + value).time()
 
 
 def _mysql_time(value: dt.timedelta) -> str:
