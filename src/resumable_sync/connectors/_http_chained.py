@@ -206,10 +206,12 @@ class TokenPaging(_ChainedPaging):
 class LinkPaging(_ChainedPaging):
     """Follows links to the next page: the header `Link: <https://...?page=2>; rel="next"`, or a URL in the body.
 
-    Ends where there is no link. A link to another host is refused: credentials stay where the connector's URL leads,
-    and so does the scheme. The values of the connector's own `params` that an API repeats in its links are put in anew
-    for every request and are no part of the cursor. A link that is refused is a `CursorError`, or, with an `anchor`,
-    no trouble: a new chain begins behind the last record delivered.
+    Ends where there is no link. The header is read as RFC 8288 says, whatever the case of `rel` and however many
+    relations it names; one that cannot be read is an `HTTPResponseError`, never the end. A link to another host is
+    refused: credentials stay where the connector's URL leads, and so does the scheme. The values of the connector's own
+    `params` that an API repeats in its links are put in anew for every request and are no part of the cursor. A link
+    that is refused is a `CursorError`, or, with an `anchor`, no trouble: a new chain begins behind the last record
+    delivered.
 
     The cursor is path and query of the page to go on with and how many of its records were delivered:
     `["link", "/orders?page=2", 0]`, with an anchor as for `TokenPaging`; at the end it is `["end"]`.
@@ -245,7 +247,7 @@ class LinkPaging(_ChainedPaging):
 
     @override
     def _next(self, answer: Answer) -> str | int | None:
-        found = answer.next_link if self.next is None else look_up(answer.document, self.next)
+        found = answer.next_link() if self.next is None else look_up(answer.document, self.next)
         if found is None or found is MISSING or found == "":
             return None
         if not isinstance(found, str):

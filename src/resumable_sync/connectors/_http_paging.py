@@ -38,13 +38,14 @@ class Answer:
         records: Those of the page.
         document: The whole body.
         link: Gives path and query of another page from its URL, as `taken_out` does; refuses other hosts.
-        next_link: The URL in the header `Link` with `rel="next"`; None if there is none.
+        next_link: Gives the URL in the header `Link` with `rel="next"`, None if there is none; refuses a header that
+            cannot be read.
     """
 
     records: list[Any]
     document: Any
     link: Callable[[str], str]
-    next_link: str | None = None
+    next_link: Callable[[], str | None]
 
 
 @attrs.frozen(kw_only=True)

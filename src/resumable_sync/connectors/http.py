@@ -32,6 +32,7 @@ from resumable_sync.connectors._http_counted import OffsetPaging, PagePaging
 from resumable_sync.connectors._http_errors import HTTPResponseError, PlaceGoneError, check_status
 from resumable_sync.connectors._http_keyset import KeysetPaging
 from resumable_sync.connectors._http_link import Limits, Link, as_auth, as_headers, default_ssl_context, new_request
+from resumable_sync.connectors._http_link_header import LinkHeaderError, next_link
 from resumable_sync.connectors._http_paging import Answer, Paging
 from resumable_sync.connectors._http_reading import Reading, gone_error
 
@@ -227,7 +228,7 @@ class HTTPConnector(Connector[Any]):
 
     def _answer(self, url: str, response: "httpx2.Response") -> Answer:
         if response.status_code == HTTPStatus.NO_CONTENT:
-            return Answer(records=[], document=None, link=str)
+            return Answer(records=[], document=None, link=str, next_link=lambda: None)
         document = response.json()
         records = look_up(document, self._records)
         if not isinstance(records, list):
@@ -235,10 +236,23 @@ class HTTPConnector(Connector[Any]):
             where = f"at {self._records!r}" if self._records else "as its body"
             msg = f"{self._address} answered {found} {where}, not a list; correct records, the dotted path of the list"
             raise HTTPResponseError(msg, response.status_code)
-        next_link = response.links.get("next", {}).get("url")
+        header = response.headers.get("Link", "")
         return Answer(
-            records=records, document=document, link=lambda link: self._linked(url, link), next_link=next_link
+            records=records,
+            document=document,
+            link=lambda link: self._linked(url, link),
+            next_link=lambda: self._next_link(header, url),
         )
+
+    def _next_link(self, header: str, url: str) -> str | None:
+        try:
+            return next_link(header, url)
+        except LinkHeaderError:
+            msg = (
+                f"{self._address} sends a header Link that cannot be read, so that nobody knows whether there is a "
+                "next page; page by a link in the body with LinkPaging(next=...), or by another paging"
+            )
+            raise HTTPResponseError(msg) from None
 
     def _linked(self, url: str, link: str) -> str:
         found = self._address.linked(url, link)
