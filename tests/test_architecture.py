@@ -36,6 +36,7 @@ MODULES = {
     "_split": "contract",
     "_validate": "shared",
     "_cycle": "shared",
+    "_hidden": "shared",
     "_plain": "shared",
     "_anchor": "shared",
     "_offset_part": "shared",

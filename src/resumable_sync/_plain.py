@@ -10,14 +10,12 @@ from urllib.parse import quote
 import attrs
 
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._hidden import hide
 
 __all__ = ["Filled", "Place", "at", "fill", "is_plain", "misfit", "suggestion"]
 
 Place: TypeAlias = Sequence[str | int]
 """Keys and indexes that lead to a value, such as `("jobs", "orders", "source")`."""
-
-LEAST_HIDDEN = 3
-"""Characters; a shorter value would be found in every word."""
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)@")
@@ -56,10 +54,7 @@ class Filled:
 
     def hide(self, text: str) -> str:
         """Give a text with what came from the environment replaced by the name of its variable."""
-        for secret in sorted(self.secrets, key=len, reverse=True):
-            if len(secret) >= LEAST_HIDDEN:
-                text = text.replace(secret, f"${{{self.secrets[secret]}}}")
-        return text
+        return hide(text, self.secrets)
 
     def value(self, key: str, hint: Any) -> Any:
         """Give a value; one that is the environment's as a whole, and so a text, as the number that `hint` asks for."""

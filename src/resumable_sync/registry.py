@@ -24,6 +24,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
 from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials
+from resumable_sync._hidden import hiding
 from resumable_sync._model import Batch
 from resumable_sync._plain import Filled, Place, at, fill, is_plain, misfit, suggestion
 from resumable_sync._protocols import Connector, JobStore, Sink
@@ -142,11 +143,14 @@ def _build(port: Port, data: Any, place: Place, environ: Mapping[str, str] | Non
     filled = fill({key: value for key, value in data.items() if key != "type"}, place, _environment(environ))
     _check_keys(make, filled, entry.name, place)
     try:
-        return make(**filled.values)
+        with hiding(filled.secrets):
+            return make(**filled.values)
     except MissingExtraError:
         raise
     except ConfigurationError as error:
         # What it quotes may have come from the environment.
+        # Where it says which of the arguments is wrong, the place is that of the value.
+        place = (*place, *error.place)
         msg = f"{at(place)}: {filled.hide(mask_credentials(str(error)))}"
         raise ConfigurationError(msg, place) from None
     except Exception as error:  # noqa: BLE001 - it may be anybody's code

@@ -20,9 +20,10 @@ from typing_extensions import override
 from connectors.http_api import API, Reply, api_of, orders
 from doubles import FAST
 from resumable_sync import Batch, ConfigurationError, CursorError, Job, JobStatus, run_full_sync, transactional
-from resumable_sync.connectors._http_address import as_pairs, filled_in, parse_url, taken_out
+from resumable_sync.connectors._http_address import as_pairs, parse_url
 from resumable_sync.connectors._http_body import MISSING, look_up
 from resumable_sync.connectors._http_errors import retry_after
+from resumable_sync.connectors._http_own import Own
 from resumable_sync.connectors.http import (
     HTTPConnector,
     HTTPResponseError,
@@ -68,6 +69,10 @@ def read(connector: Any) -> list[Any]:
         ({"auth": "hush"}, "auth is a str; give an auth object of httpx2"),
         ({"auth": ("a", "hush"), "url": "https://a:hush@host/"}, "give the credentials once"),
         ({"records": None}, "records=None is not possible"),
+        ({"empty": "none"}, "empty='none' is not possible; give 'list', 'null' or 'missing'"),
+        ({"headers": "hush"}, "headers is a str; give a mapping of names to texts"),
+        ({"headers": ["hush"]}, "headers is a list; give a mapping of names to texts"),
+        ({"params": "a=hush"}, "params is a str; give a mapping of names to values"),
         ({"total": 7}, "total=7 is not possible"),
     ],
 )
@@ -82,6 +87,12 @@ def test_an_argument_that_cannot_work_is_refused(options: dict[str, Any], told: 
     ("kind", "options", "told"),
     [
         (OffsetPaging, {"page_size": 0}, "page_size=0 is not possible for a paging"),
+        (
+            PagePaging,
+            {"first": "one"},
+            r"first='one' is not possible for a paging; give a whole number \(this is a str",
+        ),
+        (TokenPaging, {"token": 7, "token_param": "t"}, r"token=7 is not possible.*dotted path.*this is a int"),
         (OffsetPaging, {"offset_param": ""}, "offset_param='' is not possible"),
         (OffsetPaging, {"past_end": (200,)}, "past_end=.* give statuses from 400 to 499"),
         (PagePaging, {"page_size": 5}, "PagePaging needs limit_param and page_size together"),
@@ -135,10 +146,15 @@ def test_it_is_built_from_plain_data(data: Any, paging: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ({"paging": "pages"}, "paging is of type 'pages', which there is none of; give one of 'offset'"),
+        ({"paging": "pages"}, r"of type 'pages', which there is none of; did you mean 'page'\?; give one of 'offset'"),
         ({"paging": {"page_size": 5}}, "paging is of type None"),
-        ({"paging": {"type": "offset", "size": 5}}, "the paging 'offset' has no 'size'; its fields are 'offset_param'"),
+        (
+            {"paging": {"type": "offset", "size": 5}},
+            r"'offset' has no 'size'; did you mean 'page_size'\?; its fields are 'offset_param'",
+        ),
         ({"paging": "token"}, "the paging 'token' needs 'token'"),
+        ({"paging": {"type": ["x"]}}, "paging is of type a list, which there is none of"),
+        ({"paging": 7}, "paging is a int; give one of 'offset'"),
         ({"paging": "link", "auth": ["hush"]}, "auth has 1 values"),
     ],
 )
@@ -255,17 +271,17 @@ def test_where_a_link_may_lead(link: str, found: str | None) -> None:
 
 
 def test_own_parameters_are_taken_out_of_a_link_and_put_back() -> None:
-    own = as_pairs({"api_key": "a b&c", "page": 1, "flag": True, "tag": ["x", "y"]})
+    own = Own(as_pairs({"api_key": "a b&c", "page": 1, "flag": True, "tag": ["x", "y"]}))
     link = "/orders?api_key=a+b%26c&page=2&flag=true&tag=x&tag=y&cursor=%7B%7D{}&empty"
     kept = "/orders?api_key={}&page=2&flag={}&tag=x&tag=y&cursor=%7B%7D%7B%7D&empty="
-    assert taken_out(link, own) in (kept, kept.removesuffix("="))
-    path, query = filled_in(taken_out(link, own), own)
+    assert own.taken_out(link) in (kept, kept.removesuffix("="))
+    path, query = own.filled_in(own.taken_out(link))
     assert (path, query.removesuffix("=")) == (
         "/orders",
         "api_key=a+b%26c&page=2&flag=true&tag=x&tag=y&cursor=%7B%7D%7B%7D&empty",
     )
-    assert filled_in("/orders", own) == ("/orders", "api_key=a+b%26c")
-    assert filled_in("/orders?gone={}", ()) == ("/orders", "gone=")
+    assert own.filled_in("/orders") == ("/orders", "api_key=a+b%26c")
+    assert Own(()).filled_in("/orders?gone={}") == ("/orders", "gone=")
 
 
 def test_a_password_of_the_url_is_decoded() -> None:

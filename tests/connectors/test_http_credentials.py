@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx2
 import pytest
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from connectors.http_api import API, Reply, Request, api_of, orders
 from doubles import FAST
-from resumable_sync import ConfigurationError, Connector, run_full_sync
+from resumable_sync import ConfigurationError, Connector, registry, run_full_sync
 from resumable_sync._cursor import encode_cursor
 from resumable_sync.connectors.http import (
     HTTPConnector,
@@ -20,6 +21,7 @@ from resumable_sync.connectors.http import (
     LinkPaging,
     OffsetPaging,
     RequestConnector,
+    TokenPaging,
 )
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -207,3 +209,133 @@ def test_a_digest_is_answered(api: API) -> None:
     travelled: Connector[Any] = pickle.loads(pickle.dumps(source))
     assert [record for page in travelled.read(None, 5) for record in page.records] == RECORDS
     assert all(one.headers["authorization"].startswith("Digest ") for one in api.requests[1:])
+
+
+class Bearer(httpx2.Auth):
+    """Knows alone what it sends."""
+
+    @override
+    def auth_flow(self, request: httpx2.Request) -> Any:
+        request.headers["Authorization"] = "Bearer hush-bearer"
+        yield request
+
+
+GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "header": ("hush-bearer", {"headers": {"Authorization": "Bearer hush-bearer"}}),
+    "parameter": ("hush+/=token", {"params": {"token": "hush+/=token"}}),
+    "list": ("hush-listed", {"params": {"api_key": ["hush-listed", "x"]}}),
+    "nameless": ("hush-nameless", {"params": {"appid": "hush-nameless"}}),
+    "password": ("hush-password", {"auth": USER}),
+    "auth object": ("hush-bearer", {"auth": Bearer()}),
+    "cookie": ("hush-cookie", {"headers": {"Cookie": "a=b; session=hush-cookie"}}),
+}
+
+
+@pytest.mark.parametrize("form", ["?access_token={0}&page=2", "?page=2&sig=a%3A{0}", "/{0}?page=2"])
+@pytest.mark.parametrize("given", GIVEN)
+def test_a_link_may_call_a_credential_what_it_likes(api: API, given: str, form: str) -> None:
+    secret, options = GIVEN[given]
+    written = quote(secret, safe="")
+    link = f"{api.url}/link{form.format(written)}"
+    page = {"data": {"items": RECORDS[:5]}, "next": link}
+    api.next(Reply(page), Reply({"data": {"items": RECORDS[5:]}}))
+    source = HTTPConnector(f"{api.url}/link", paging=LinkPaging(next="next"), records="data.items", **options)
+    whole = form.startswith("?access")
+    if (given == "auth object" and not whole) or (given == "nameless" and not whole):
+        # Nobody can put the first one back; the second one is none that could be told from a word.
+        if given == "auth object":
+            with pytest.raises(HTTPResponseError, match="holds a credential of this connector") as caught:
+                next(source.read(None, 5))
+            assert "hush" not in str(caught.value)
+        return
+    pages = source.read(None, 5)
+    first = next(pages)
+    assert "hush" not in unquote(encode_cursor(first.cursor))
+    assert [one.records for one in pages] == [RECORDS[5:10], RECORDS[10:]]
+    asked = f"{api.requests[1].path}?{api.requests[1].text}"
+    kept = link.removeprefix(api.url)
+    own = "&api_key=hush-listed&api_key=x"
+    assert unquote(asked.removesuffix(own)) == unquote(kept if given != "auth object" else "/link?page=2")
+    api.next(Reply({"data": {"items": RECORDS[5:]}}))
+    assert [record for one in source.read(first.cursor, 9) for record in one.records] == RECORDS[5:]
+
+
+def test_a_credential_given_twice_is_in_no_cursor(api: API) -> None:
+    source = HTTPConnector(
+        f"{api.url}/link?api_key=hush-twice",
+        paging=LinkPaging(),
+        records="data.items",
+        params={"api_key": "hush-twice", "pw": "x"},
+    )
+    pages = list(source.read(None, 5))
+    assert [record for page in pages for record in page.records] == RECORDS
+    assert "hush" not in "".join(encode_cursor(page.cursor) for page in pages)
+    assert {one.text.count("api_key=hush-twice") for one in api.requests} == {2}
+
+
+@pytest.mark.parametrize("token", ["a:hush-bearer:2", "x%3Ahush%2Dbearer"])
+def test_a_token_that_holds_a_credential_is_refused(api: API, token: str) -> None:
+    paging = TokenPaging(token="next", token_param="t")
+    source = HTTPConnector(
+        f"{api.url}/token", paging=paging, records="items", headers={"Authorization": "Bearer hush-bearer"}
+    )
+    api.next(Reply({"items": RECORDS, "next": token}))
+    with pytest.raises(HTTPResponseError, match="a token that holds a credential") as caught:
+        next(source.read(None, 20))
+    assert "hush" not in str(caught.value)
+
+
+def test_words_of_the_source_are_no_credentials(api: API) -> None:
+    params = {"status": "open", "expand": "customers", "key": "created_at"}
+    source = HTTPConnector(f"{api.url}/link", paging=LinkPaging(), records="data.items", params=params)
+    link = "/link?page=2&status=closed&sort=created_at&customers_of=1&path=/customers"
+    api.next(Reply({"data": {"items": RECORDS[:5]}}, headers={"Link": f"<{link}>; rel=next"}))
+    list(source.read(None, 5))
+    assert (
+        api.requests[1].text == link.partition("?")[2] + "&key=created_at"
+        or api.requests[1].text == (link.partition("?")[2])
+    )
+
+
+def test_a_credential_in_the_path_is_shown_nowhere(api: API, tmp_path: Path) -> None:
+    data = {"type": "http", "url": f"{api.url}/bot${{BOT}}/get", "paging": "link", "records": "data.items"}
+    source = registry.connector(data, environ={"BOT": "12:hush-bot"})
+    said: list[Any] = [repr(source), source.fingerprint]
+    with SQLJobStore(f"sqlite:///{tmp_path}/store.db") as store:
+        page = Reply({"data": {"items": RECORDS[:5]}}, headers={"Link": "</bot12:hush-bot/get?page=2>; rel=next"})
+        for end in ENDS.values():
+            api.replies.clear()
+            api.next(page, *end[1:], *[Reply(None, 404)] * 9)
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - each in its own way
+                run_full_sync("j", source, print, store=store, retry=FAST, batch_size=5, observers=[said.append])
+            said += [caught.value, caught.value.args, vars(caught.value), store.load("j")]
+            assert api.requests[-1].path == "/bot12:hush-bot/get"
+    assert [text for text in map(str, said) if "hush" in text] == []
+    assert all(b"hush" not in file.read_bytes() for file in tmp_path.iterdir())
+    assert "/bot${BOT}/get" in repr(source)
+    other = registry.connector(data, environ={"BOT": "12:other-bot"})
+    assert other.fingerprint != source.fingerprint
+
+
+def test_a_path_that_holds_what_is_given_as_a_credential_does_not_show_it(api: API) -> None:
+    source = HTTPConnector(
+        f"{api.url}/k/hush%2Dkey9/get",
+        paging=OffsetPaging(),
+        headers={"X-Api-Key": "hush-key9"},
+        auth=("a", "hush%2Dkey9"),
+    )
+    with pytest.raises(HTTPResponseError, match=r"/k/\*\*\*/get answered 404") as caught:
+        list(source.read(None, 5))
+    assert "hush" not in f"{caught.value}{source!r}{source.fingerprint}"
+
+
+def test_a_digest_that_cannot_be_read_is_told(api: API) -> None:
+    for challenge in ("Digest nonsense", 'Digest realm="a"', 'Digest realm="a", nonce="b", algorithm=NONE'):
+        api.next(Reply(None, 401, {"WWW-Authenticate": challenge}))
+        source = HTTPConnector(
+            f"{api.url}/offset?api_key=hush", paging=OffsetPaging(), auth=httpx2.DigestAuth("u", "hush")
+        )
+        with pytest.raises(HTTPResponseError, match="asks for a digest in a way that cannot be read") as caught:
+            list(source.read(None, 5))
+        assert "hush" not in str(caught.value)
+        assert caught.value.status == 401

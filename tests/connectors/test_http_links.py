@@ -85,10 +85,10 @@ def read(api: API, paging: LinkPaging | OffsetPaging, route: str) -> list[object
 def test_pages_are_followed_however_the_link_is_written(api: API, relation: str) -> None:
     def page(number: int) -> Reply:
         link = f'</link>; rel="first"; title="a, b", </link?page={number + 1}>; {relation}'
-        return Reply({"data": {"items": [RECORDS[number]]}}, headers={"Link": link})
+        return Reply({"data": {"items": [RECORDS[number - 1]]}}, headers={"Link": link})
 
     api.next(page(1), page(2))
-    assert read(api, LinkPaging(), "link")[:2] == RECORDS[:2]
+    assert read(api, LinkPaging(), "link") == [*RECORDS[:2], *RECORDS[10:]]
     assert api.asked("page") == [None, "2", "3"]
 
 

@@ -1,7 +1,7 @@
 """Addresses: the parts of a URL, what of it may be shown, and which other URLs lead to the same host."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus, urljoin, urlsplit
 
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError, mask_credentials
 
-__all__ = ["Address", "Pairs", "as_pairs", "filled_in", "is_credential", "parse_url", "query_of", "taken_out"]
+__all__ = ["Address", "Pairs", "as_pairs", "is_credential", "parse_url", "query_of"]
 
 Pairs = tuple[tuple[str, str], ...]
 """Query parameters: names and values, not encoded."""
@@ -18,8 +18,6 @@ Pairs = tuple[tuple[str, str], ...]
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # A browser passes over tabs and line breaks inside a URL; here they would only hide a host.
 _CONTROL = re.compile(r"[\x00-\x20\x7f\\]")
-_OWN = "{}"
-"""Stands in a link for the value of a parameter that is the caller's own; a URL has no braces."""
 
 
 @attrs.frozen
@@ -31,12 +29,14 @@ class Address:
         host: The host's name, in lower case.
         port: Its port.
         path: The path, encoded as it was given.
+        hidden: Values that are not to be shown, and what to show instead of each, longest first.
     """
 
     scheme: str
     host: str
     port: int
     path: str
+    hidden: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False, eq=False)
 
     @property
     def origin(self) -> str:
@@ -47,7 +47,15 @@ class Address:
 
     @override
     def __str__(self) -> str:
-        return mask_credentials(self.origin + self.path)
+        return mask_credentials(self.origin + self.shown_path)
+
+    @property
+    def shown_path(self) -> str:
+        """The path without what is not to be shown."""
+        path = self.path
+        for value, shown in self.hidden:
+            path = path.replace(value, shown)
+        return path
 
     def url(self, query: str, path: str | None = None) -> str:
         """Give a whole URL.
@@ -116,19 +124,22 @@ def parse_url(url: Any) -> tuple[Address, Pairs, tuple[str, str] | None]:
     return target[0], tuple(_pairs(target[1])), user
 
 
-def as_pairs(params: Mapping[str, Any] | None) -> Pairs:
+def as_pairs(params: Any) -> Pairs:
     """Give query parameters as pairs of text.
 
     Raises:
         ConfigurationError: If a value is none that a query can hold.
     """
+    if params is not None and not isinstance(params, Mapping):
+        msg = f"params is a {type(params).__name__}; give a mapping of names to values"
+        raise ConfigurationError(msg, ("params",))
     pairs = []
     for name, given in (params or {}).items():
         for value in given if isinstance(given, list | tuple) else [given]:
             if type(name) is not str or not isinstance(value, str | int | float):
                 # The value may be secret.
                 msg = f"params[{name!r}] is a {type(value).__name__}; give text, a number, a bool, or a list of them"
-                raise ConfigurationError(msg)
+                raise ConfigurationError(msg, ("params", str(name)))
             pairs.append((name, str(value).lower() if isinstance(value, bool) else str(value)))
     return tuple(pairs)
 
@@ -141,40 +152,6 @@ def query_of(pairs: Iterable[tuple[str, str]]) -> str:
 def is_credential(name: str) -> bool:
     """Whether a query parameter holds a credential, told by its name."""
     return mask_credentials(f"?{name}=value") != f"?{name}=value"
-
-
-def taken_out(link: str, own: Sequence[tuple[str, str]]) -> str:
-    """Give a link without the values of the caller's own parameters, which APIs repeat in it: `"/items?key={}&page=2"`.
-
-    One of them may be a credential, and a link becomes a cursor. Each value is put back by `filled_in`.
-    """
-    path, _, query = link.partition("?")
-    single = _singles(own)
-    parts = []
-    for part in query.split("&") if query else []:
-        name, _, value = part.partition("=")
-        kept = single.get(unquote_plus(name)) != unquote_plus(value)
-        parts.append(part.replace("{", "%7B").replace("}", "%7D") if kept else f"{name}={_OWN}")
-    return f"{path}?{'&'.join(parts)}" if parts else path
-
-
-def filled_in(link: str, own: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """Give path and query of a link with the caller's own parameters put back; those it does not name are added."""
-    path, _, query = link.partition("?")
-    single = _singles(own)
-    parts, named = [], set()
-    for part in query.split("&") if query else []:
-        name, _, value = part.partition("=")
-        plain = unquote_plus(name)
-        named.add(plain)
-        parts.append(f"{name}={quote_plus(single.get(plain, ''))}" if value == _OWN else part)
-    missing = query_of(pair for pair in own if pair[0] not in named and is_credential(pair[0]))
-    return path, "&".join([*parts, missing] if missing else parts)
-
-
-def _singles(own: Sequence[tuple[str, str]]) -> dict[str, str]:
-    names = [name for name, _ in own]
-    return {name: value for name, value in own if names.count(name) == 1}
 
 
 def _resolved(base: str, link: str) -> tuple[Address, str] | None:

@@ -172,7 +172,7 @@ class TokenPaging(_ChainedPaging):
 
     word: ClassVar[str] = "token"
 
-    token: str = attrs.field(validator=[attrs.validators.instance_of(str), paging.check_path])
+    token: str = attrs.field(validator=paging.check_needed_path)
     token_param: str = attrs.field(validator=paging.check_name)
     limit_param: str | None = attrs.field(default=None, validator=paging.check_optional_name)
     page_size: int | None = attrs.field(default=None, validator=paging.check_page_size)
@@ -199,7 +199,8 @@ class TokenPaging(_ChainedPaging):
 
     @override
     def _next(self, answer: Answer) -> str | int | None:
-        return _token(look_up(answer.document, self.token), self.token)
+        found = _token(look_up(answer.document, self.token), self.token)
+        return answer.token(found) if isinstance(found, str) else found
 
 
 @attrs.frozen(kw_only=True)
@@ -208,10 +209,10 @@ class LinkPaging(_ChainedPaging):
 
     Ends where there is no link. The header is read as RFC 8288 says, whatever the case of `rel` and however many
     relations it names; one that cannot be read is an `HTTPResponseError`, never the end. A link to another host is
-    refused: credentials stay where the connector's URL leads, and so does the scheme. The values of the connector's own
-    `params` that an API repeats in its links are put in anew for every request and are no part of the cursor. A link
-    that is refused is a `CursorError`, or, with an `anchor`, no trouble: a new chain begins behind the last record
-    delivered.
+    refused: credentials stay where the connector's URL leads, and so does the scheme. What an API repeats in its links
+    of the connector's own `params`, `headers` and `auth`, under whatever name, is put in anew for every request and is
+    no part of the cursor. A link that is refused is a `CursorError`, or, with an `anchor`, no trouble: a new chain
+    begins behind the last record delivered.
 
     The cursor is path and query of the page to go on with and how many of its records were delivered:
     `["link", "/orders?page=2", 0]`, with an anchor as for `TokenPaging`; at the end it is `["end"]`.

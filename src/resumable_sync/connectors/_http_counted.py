@@ -108,7 +108,7 @@ class PagePaging(_CountedPaging):
     """
 
     page_param: str = attrs.field(default="page", validator=paging.check_name)
-    first: int = attrs.field(default=1, validator=attrs.validators.instance_of(int))
+    first: int = attrs.field(default=1, validator=paging.check_number)
     limit_param: str | None = attrs.field(default=None, validator=paging.check_optional_name)
     page_size: int | None = attrs.field(default=None, validator=paging.check_page_size)
     past_end: tuple[int, ...] = attrs.field(default=(), converter=paging.as_statuses, validator=paging.check_statuses)

@@ -11,7 +11,7 @@ import logging
 import math
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
 
@@ -114,16 +114,19 @@ def as_headers(headers: Any) -> httpx2.Headers:
         ConfigurationError: If one of them cannot be sent.
     """
     found = httpx2.Headers(_HEADERS)
-    for name, value in dict(headers or {}).items():
+    if headers is not None and not isinstance(headers, Mapping):
+        msg = f"headers is a {type(headers).__name__}; give a mapping of names to texts"
+        raise ConfigurationError(msg, ("headers",))
+    for name, value in (headers or {}).items():
         # The client library would quote the value, which may be secret.
         if not isinstance(name, str) or not isinstance(value, str) or not (name + value).isprintable():
             msg = f"headers[{name!r}] cannot be sent; give text without line breaks for each name"
-            raise ConfigurationError(msg)
+            raise ConfigurationError(msg, ("headers", str(name)))
         try:
             found[name] = value.encode("latin-1").decode("latin-1")
         except UnicodeError:
             msg = f"headers[{name!r}] holds characters that no header can; encode them as the API wants it"
-            raise ConfigurationError(msg) from None
+            raise ConfigurationError(msg, ("headers", name)) from None
     return found
 
 
@@ -149,9 +152,11 @@ def _url_of(text: str) -> httpx2.URL:
 class _Response(httpx2.Response):
     """An answer whose body may be cut off or hostile."""
 
+    shown: Address
+
     @override
     def json(self, **options: Any) -> Any:
-        shown = parse_url(str(self.request.url))[0]
+        shown = self.shown
         try:
             return parsed(self.content)
         except BrokenBodyError as error:
@@ -178,12 +183,20 @@ class Link:
         limits: How long and how large an answer may be.
         connections: How many requests may be on their way at once.
         context: Gives whom to trust over https.
+        hidden: Values that no address may show, and what to show instead.
     """
 
-    def __init__(self, limits: Limits, connections: int, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        connections: int,
+        context: Callable[[], ssl.SSLContext],
+        hidden: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self._limits = limits
         self._connections = connections
         self._context = context
+        self._hidden = hidden
         self._network = Network()
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, str], httpcore2.ConnectionPool] = {}
@@ -209,13 +222,16 @@ class Link:
             TransientError: If the connection failed, broke, or took too long.
             HTTPResponseError: If the answer is too large, or leads to another host.
         """
-        shown = parse_url(str(request.url))[0]
+        shown = self._shown(request.url)
         self._network.allow(self._limits.timeout * _WHOLE)
         _discreet.ours.is_sending = True
         try:
             return self._followed(request, auth, shown)
         finally:
             _discreet.ours.is_sending = False
+
+    def _shown(self, url: httpx2.URL) -> Address:
+        return attrs.evolve(parse_url(str(url))[0], hidden=self._hidden)
 
     def _followed(self, request: httpx2.Request, auth: httpx2.Auth | None, shown: Address) -> httpx2.Response:
         for _ in range(_MAX_REDIRECTS):
@@ -237,10 +253,18 @@ class Link:
                     request = flow.send(response)
                 except StopIteration:
                     return response
+                except (ValueError, KeyError, AssertionError, httpx2.ProtocolError) as error:
+                    if not isinstance(auth, httpx2.DigestAuth):
+                        raise
+                    msg = (
+                        f"{self._shown(request.url)} asks for a digest in a way that cannot be read "
+                        f"({type(error).__name__}); check that the API takes Digest, or give another auth"
+                    )
+                    raise HTTPResponseError(msg, response.status_code) from None
 
     def _exchange(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
-        shown = parse_url(str(url))[0]
+        shown = self._shown(url)
         stream: Any = request.stream
         sent = httpcore2.Request(
             request.method,
@@ -297,7 +321,9 @@ class Link:
                 body = collected(_chunks(answer), "", _ERROR_BODY)
         for name in _HOP_HEADERS:
             headers.pop(name, None)
-        return _Response(answer.status, headers=headers, content=body, request=request)
+        response = _Response(answer.status, headers=headers, content=body, request=request)
+        response.shown = self._shown(request.url)
+        return response
 
 
 def _broken(error: Exception, shown: Address) -> ResumableSyncError:

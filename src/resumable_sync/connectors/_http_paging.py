@@ -40,12 +40,14 @@ class Answer:
         link: Gives path and query of another page from its URL, as `taken_out` does; refuses other hosts.
         next_link: Gives the URL in the header `Link` with `rel="next"`, None if there is none; refuses a header that
             cannot be read.
+        token: Gives a token that it names as it is; refuses one with a credential of the connector in it.
     """
 
     records: list[Any]
     document: Any
     link: Callable[[str], str]
     next_link: Callable[[], str | None]
+    token: Callable[[str], str]
 
 
 @attrs.frozen(kw_only=True)
@@ -146,6 +148,17 @@ def check_name(_instance: Any, attribute: Any, value: Any) -> None:
         _refuse(attribute, value, "the name of a query parameter")
 
 
+def check_number(_instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a whole number."""
+    if type(value) is not int:
+        _refuse(attribute, value, "a whole number")
+
+
+def check_needed_path(instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a dotted path."""
+    check_path(instance, attribute, "" if value is None else value)
+
+
 def check_optional_name(instance: Any, attribute: Any, value: Any) -> None:
     """Validate the name of a query parameter, or None."""
     if value is not None:
@@ -202,4 +215,8 @@ def as_statuses(value: Any) -> Any:
 
 
 def _refuse(attribute: Any, value: Any, allowed: str) -> None:
-    raise ConfigurationError(f"{attribute.name}={value!r} is not possible for a paging; give {allowed}")
+    found = type(value).__name__
+    raise ConfigurationError(
+        f"{attribute.name}={value!r} is not possible for a paging; give {allowed} (this is a {found})",
+        (attribute.name,),
+    )

@@ -15,7 +15,6 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,16 +22,19 @@ from typing_extensions import override
 
 from resumable_sync._bases import TokenConnector
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._hidden import hidden_values
 from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import Connector
-from resumable_sync.connectors._http_address import as_pairs, filled_in, is_credential, parse_url, query_of, taken_out
-from resumable_sync.connectors._http_body import MISSING, look_up
+from resumable_sync.connectors._http_address import as_pairs, is_credential, parse_url, query_of
+from resumable_sync.connectors._http_answer import Answers, Empty
+from resumable_sync.connectors._http_body import look_up
 from resumable_sync.connectors._http_chained import LinkPaging, TokenPaging
 from resumable_sync.connectors._http_counted import OffsetPaging, PagePaging
+from resumable_sync.connectors._http_data import checked_empty, checked_paging, checked_path, paging_from
 from resumable_sync.connectors._http_errors import HTTPResponseError, PlaceGoneError, check_status
 from resumable_sync.connectors._http_keyset import KeysetPaging
 from resumable_sync.connectors._http_link import Limits, Link, as_auth, as_headers, default_ssl_context, new_request
-from resumable_sync.connectors._http_link_header import LinkHeaderError, next_link
+from resumable_sync.connectors._http_own import Own, not_shown, secrets_of
 from resumable_sync.connectors._http_paging import Answer, Paging
 from resumable_sync.connectors._http_reading import Reading, gone_error
 
@@ -51,13 +53,6 @@ __all__ = [
     "from_data",
 ]
 
-_PAGINGS: dict[str, Any] = {
-    "offset": OffsetPaging,
-    "page": PagePaging,
-    "token": TokenPaging,
-    "link": LinkPaging,
-    "keyset": KeysetPaging,
-}
 _COUNTED_AT_ONCE = 1_000
 _GONE = (410,)
 _REFUSED = (400, 404, 410, 422)
@@ -80,7 +75,8 @@ class HTTPConnector(Connector[Any]):
     answer is there or given up.
 
     Credentials may be in `auth`, `headers`, `params` and as user and password in the URL. They appear in no cursor,
-    fingerprint, error, log or `repr`, and go to no other host: neither after a redirect nor by a link.
+    fingerprint, error, log or `repr`, and go to no other host: neither after a redirect nor by a link. One in the path
+    of the URL is shown, unless it came from `${NAME}` in a configuration or is given in one of those places too.
 
     With `concurrency`, for `OffsetPaging` and `PagePaging`, so many requests are on their way at once; pages come in
     order, and at most so many are held.
@@ -91,6 +87,8 @@ class HTTPConnector(Connector[Any]):
         url: The URL of the list, http or https; a query in it counts as `params`.
         paging: One of `OffsetPaging, PagePaging, TokenPaging, LinkPaging, KeysetPaging`.
         records: The dotted path of the list of records in the body: `"data.items"`; empty: the body is the list.
+        empty: What stands there if there are no records: `"list"`, an empty list; `"null"`, null too; `"missing"`, also
+            nothing at all, behind the first page. Anything else is never taken for the end.
         auth: An auth object of httpx2, or a tuple (user, password). It must pickle if the connector shall, and bear
             several threads if `concurrency` is more than 1.
         headers: Sent with every request.
@@ -115,6 +113,7 @@ class HTTPConnector(Connector[Any]):
         *,
         paging: Paging,
         records: str = "",
+        empty: Empty = "list",
         auth: "httpx2.Auth | tuple[str, str] | None" = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
@@ -123,7 +122,7 @@ class HTTPConnector(Connector[Any]):
         timeout: float = 30.0,
         max_response_bytes: int = 64 * 1024 * 1024,
     ) -> None:
-        self._address, query, user = parse_url(url)
+        address, query, user = parse_url(url)
         if user is not None and auth is not None:
             msg = "the url holds a user, and auth is given too; give the credentials once"
             raise ConfigurationError(msg)
@@ -131,14 +130,19 @@ class HTTPConnector(Connector[Any]):
         self._headers = as_headers(headers)
         self._params = (*query, *as_pairs(params))
         self._limits = Limits(timeout=timeout, max_response_bytes=max_response_bytes)
-        self._paging = _checked_paging(paging, concurrency)
-        self._records = _checked_path("records", records)
-        self._total = _checked_path("total", total)
+        self._paging = checked_paging(paging, concurrency)
+        self._records = checked_path("records", records)
+        self._total = checked_path("total", total)
         self._concurrency = concurrency
         twice = sorted({name for name, _ in self._params} & set(paging.parameters()))
         if twice:
             msg = f"the paging sets {', '.join(map(repr, twice))} itself; leave it out of url and params"
             raise ConfigurationError(msg)
+        hidden = hidden_values()
+        secrets = secrets_of(self._params, headers or {}, auth if isinstance(auth, tuple) else user, hidden)
+        self._address = attrs.evolve(address, hidden=not_shown(secrets, hidden))
+        self._own = Own(self._params, secrets)
+        self._answers = Answers(address=self._address, records=self._records, empty=checked_empty(empty), own=self._own)
 
     @property
     @override
@@ -148,8 +152,10 @@ class HTTPConnector(Connector[Any]):
         Parameters that are credentials by their name (`api_key`, `token`) are left out, so that they can be replaced.
         """
         params = query_of(sorted(pair for pair in self._params if not is_credential(pair[0])))
+        hidden = self._address.shown_path != self._address.path
         return {
-            "url": self._address.origin + self._address.path,
+            "url": self._address.origin + self._address.shown_path,
+            **({"path": hashlib.sha256(self._address.path.encode()).hexdigest()} if hidden else {}),
             # One of them may be a credential by a name that does not tell.
             "params": hashlib.sha256(params.encode()).hexdigest(),
             "records": self._records,
@@ -210,59 +216,22 @@ class HTTPConnector(Connector[Any]):
         return cursor
 
     def _connected(self) -> Link:
-        return Link(self._limits, self._concurrency, self.ssl_context)
+        return Link(self._limits, self._concurrency, self.ssl_context, self._address.hidden)
 
     def _fetch(self, link: Link, place: Any, batch_size: int) -> Answer | None:
         ask = self._paging.ask(place, batch_size)
         if ask.link is None:
             url = self._address.url(query_of((*self._params, *ask.query)))
         else:
-            path, query = filled_in(ask.link, self._params)
+            path, query = self._own.filled_in(ask.link)
             url = self._address.url(query, path)
         response = link.send(new_request(url, self._headers), self._auth)
-        if response.status_code in self._paging.past_end and place != self._paging.start(None):
+        first = place == self._paging.start(None)
+        if response.status_code in self._paging.past_end and not first:
             return None
         gone = _REFUSED if self._paging.may_be_gone(place) else _GONE
         check_status(response.status_code, response.headers, str(self._address), gone)
-        return self._answer(url, response)
-
-    def _answer(self, url: str, response: "httpx2.Response") -> Answer:
-        if response.status_code == HTTPStatus.NO_CONTENT:
-            return Answer(records=[], document=None, link=str, next_link=lambda: None)
-        document = response.json()
-        records = look_up(document, self._records)
-        if not isinstance(records, list):
-            found = "nothing" if records is MISSING else f"a {type(records).__name__}"
-            where = f"at {self._records!r}" if self._records else "as its body"
-            msg = f"{self._address} answered {found} {where}, not a list; correct records, the dotted path of the list"
-            raise HTTPResponseError(msg, response.status_code)
-        header = response.headers.get("Link", "")
-        return Answer(
-            records=records,
-            document=document,
-            link=lambda link: self._linked(url, link),
-            next_link=lambda: self._next_link(header, url),
-        )
-
-    def _next_link(self, header: str, url: str) -> str | None:
-        try:
-            return next_link(header, url)
-        except LinkHeaderError:
-            msg = (
-                f"{self._address} sends a header Link that cannot be read, so that nobody knows whether there is a "
-                "next page; page by a link in the body with LinkPaging(next=...), or by another paging"
-            )
-            raise HTTPResponseError(msg) from None
-
-    def _linked(self, url: str, link: str) -> str:
-        found = self._address.linked(url, link)
-        if found is None:
-            msg = (
-                f"{self._address} names a next page on another host, where no credentials are sent; if the API really "
-                "moves, give the URL that it means"
-            )
-            raise HTTPResponseError(msg)
-        return taken_out(found, self._params)
+        return self._answers.read(url, self._headers, response, first=first)
 
     @override
     def __repr__(self) -> str:
@@ -366,6 +335,7 @@ def from_data(
     url: str,
     paging: str | dict[str, Any],
     records: str = "",
+    empty: Empty = "list",
     auth: list[str] | None = None,
     headers: dict[str, str] | None = None,
     params: dict[str, Any] | None = None,
@@ -381,6 +351,7 @@ def from_data(
         paging: `"offset"`, `"page"`, `"token"`, `"link"` or `"keyset"`; or a dict with one of them as its `type` and
             the fields of that paging: `{"type": "keyset", "key": {"since_id": "id"}}`.
         records: As for `HTTPConnector`.
+        empty: As for `HTTPConnector`.
         auth: User and password.
         headers: As for `HTTPConnector`.
         params: As for `HTTPConnector`.
@@ -397,8 +368,9 @@ def from_data(
         raise ConfigurationError(msg)
     return HTTPConnector(
         url,
-        paging=_paging_from(paging),
+        paging=paging_from(paging),
         records=records,
+        empty=empty,
         auth=None if auth is None else (auth[0], auth[1]),
         headers=headers,
         params=params,
@@ -407,46 +379,3 @@ def from_data(
         timeout=timeout,
         max_response_bytes=max_response_bytes,
     )
-
-
-def _paging_from(data: str | dict[str, Any]) -> Paging:
-    fields = {"type": data} if isinstance(data, str) else dict(data)
-    kind = fields.pop("type", None)
-    listed = ", ".join(map(repr, _PAGINGS))
-    if kind not in _PAGINGS:
-        msg = f"paging is of type {kind!r}, which there is none of; give one of {listed}"
-        raise ConfigurationError(msg)
-    known = attrs.fields_dict(_PAGINGS[kind])
-    unknown = sorted(set(fields) - set(known))
-    missing = [name for name, field in known.items() if field.default is attrs.NOTHING and name not in fields]
-    if unknown or missing:
-        told = f"has no {unknown[0]!r}" if unknown else f"needs {missing[0]!r}"
-        msg = f"the paging {kind!r} {told}; its fields are {', '.join(map(repr, known))}"
-        raise ConfigurationError(msg)
-    made: Paging = _PAGINGS[kind](**fields)
-    return made
-
-
-def _checked_path(name: str, path: Any) -> str:
-    if not isinstance(path, str):
-        msg = f"{name}={path!r} is not possible; give a dotted path, such as 'data.items'"
-        raise ConfigurationError(msg)
-    return path
-
-
-def _checked_paging(given: Any, concurrency: Any) -> Paging:
-    if not any(isinstance(given, kind) for kind in _PAGINGS.values()):
-        names = ", ".join(kind.__name__ for kind in _PAGINGS.values())
-        msg = f"paging is a {type(given).__name__}; give one of {names}, or subclass RequestConnector"
-        raise ConfigurationError(msg)
-    paging: Paging = given
-    if type(concurrency) is not int or concurrency < 1:
-        msg = f"concurrency={concurrency!r} is not possible; give a whole number of at least 1"
-        raise ConfigurationError(msg)
-    if concurrency > 1 and not paging.counts:
-        msg = (
-            f"concurrency={concurrency} is not possible with {type(paging).__name__}, whose every page says where the "
-            "next one begins; leave it out, or page by OffsetPaging or PagePaging if the API can"
-        )
-        raise ConfigurationError(msg)
-    return paging
