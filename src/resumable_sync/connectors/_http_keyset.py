@@ -11,6 +11,7 @@ from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor
 from resumable_sync.connectors import _http_paging as paging
 from resumable_sync.connectors._http_address import Pairs
+from resumable_sync.connectors._http_order import Order
 from resumable_sync.connectors._http_paging import Answer, Ask, Delivery, Paging, key_of, unknown_cursor
 
 __all__ = ["KeysetPaging"]
@@ -25,18 +26,27 @@ class _Place:
     Attributes:
         after: Its key; None is the beginning.
         done: The ids of the records with that key that were delivered; empty where keys are unique.
+        order: How the pages of this read are ordered so far.
     """
 
     after: _Values | None = None
     done: _Values = attrs.field(factory=list)
+    order: Order = attrs.field(factory=Order, eq=False)
 
 
 @attrs.frozen(kw_only=True)
 class KeysetPaging(Paging):
     """Asks for "the records after this key": `?since_id=4711`.
 
-    The API gives its records ordered by the key, which is never null; let `params` ask for that order where it has a
-    choice. Ends at the first page that brings nothing new. Records that come and go elsewhere move nothing.
+    The API gives its records ordered by the key, ascending or descending, which is never null; let `params` ask for
+    that order where it has a choice. Ends at the first page that brings nothing new. Records that come and go elsewhere
+    move nothing.
+
+    An API that does not order them would lose records, and is refused with a `CursorError` where that can be seen:
+    whole numbers, and times as ISO 8601 writes them, must go one way, from record to record and from page to page; of
+    other text, whose order only the API knows, none may come again, in the same page or the next. Of several fields
+    that are compared one after the other only the first one is looked at. Where the key is but the name of a record
+    that the API goes on behind in an order of its own, give `ordered=False`.
 
     With a key that is not unique, such as the time of the last change, the API must begin with the key itself
     (`updated_since`, "from this time on"): name the field that is unique in `inclusive`, and what was delivered is left
@@ -51,6 +61,7 @@ class KeysetPaging(Paging):
         limit_param: The parameter for how many records a page has; None: the API decides.
         page_size: How many to ask for; None asks for the batch size.
         inclusive: The dotted path of a unique id, where the API begins with the key itself.
+        ordered: Whether the order of the keys is that of the records; False checks no order.
 
     Raises:
         ConfigurationError: If `inclusive` is given without `page_size`.
@@ -62,6 +73,7 @@ class KeysetPaging(Paging):
     limit_param: str | None = attrs.field(default=None, validator=paging.check_optional_name)
     page_size: int | None = attrs.field(default=None, validator=paging.check_page_size)
     inclusive: str | None = attrs.field(default=None, validator=paging.check_path)
+    ordered: bool = attrs.field(default=True, validator=paging.check_bool)
 
     def __attrs_post_init__(self) -> None:
         if self.inclusive is not None and self.page_size is None:
@@ -104,6 +116,11 @@ class KeysetPaging(Paging):
             return self._unique(place, answer.records, keys)
         return self._inclusive(place, answer.records, keys, self.inclusive)
 
+    def _order(self, place: _Place, keys: list[_Values]) -> Order:
+        if not self.ordered:
+            return place.order
+        return place.order.checked(place.after, keys, [name for name, _ in self.key], unique=self.inclusive is None)
+
     def _unique(self, place: _Place, records: list[Any], keys: list[_Values]) -> Delivery:
         if any(one == other for one, other in pairwise(keys)):
             msg = (
@@ -118,7 +135,7 @@ class KeysetPaging(Paging):
                 "the key itself, give KeysetPaging(inclusive='id', page_size=...)"
             )
             raise CursorError(msg)
-        following = _Place(after=keys[-1]) if records else None
+        following = _Place(after=keys[-1], order=self._order(place, keys)) if records else None
         return Delivery(records=records, cursor=lambda count: [self._written(keys[count - 1])], following=following)
 
     def _inclusive(self, place: _Place, records: list[Any], keys: list[_Values], path: str) -> Delivery:
@@ -129,10 +146,13 @@ class KeysetPaging(Paging):
             self._check_end(len(records))
             return Delivery(records=[], cursor=lambda _: None, following=None)
 
+        order = self._order(place, keys)
+
         def behind(count: int) -> _Place:
             after = keys[new[count - 1]]
             same = [ids[at] for at in new[:count] if keys[at] == after]
-            return _Place(after=after, done=[*place.done, *same] if after == place.after else same)
+            done = [*place.done, *same] if after == place.after else same
+            return _Place(after=after, done=done, order=order)
 
         def cursor(count: int) -> Cursor:
             there = behind(count)

@@ -148,6 +148,12 @@ def check_name(_instance: Any, attribute: Any, value: Any) -> None:
         _refuse(attribute, value, "the name of a query parameter")
 
 
+def check_bool(_instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a bool."""
+    if type(value) is not bool:
+        _refuse(attribute, value, "True or False")
+
+
 def check_number(_instance: Any, attribute: Any, value: Any) -> None:
     """Validate a whole number."""
     if type(value) is not int:
