@@ -140,7 +140,7 @@ PACKAGES = {
     "stamina": {"_retry"},
     "sqlalchemy": {"_database", "_arrow", "_adbc", "_adbc_dialects", "connectors", "sinks", "stores", "testing"},
     "pymysql": {"connectors._statements"},
-    "httpx2": {"connectors._http_link", "connectors.http"},
+    "httpx2": {"connectors._http_answer", "connectors._http_link", "connectors.http"},
     "httpcore2": {"connectors._http_link", "connectors._http_network"},
     "psycopg": {"connectors._arrow_pages", "connectors._copy_text"},
     "adbc_driver_manager": {"_adbc_dbapi", "connectors._arrow_pages"},
