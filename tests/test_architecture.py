@@ -35,6 +35,7 @@ MODULES = {
     "_history": "contract",
     "_split": "contract",
     "_validate": "shared",
+    "_close": "shared",
     "_cycle": "shared",
     "_hidden": "shared",
     "_plain": "shared",

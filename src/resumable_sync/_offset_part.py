@@ -5,6 +5,7 @@ from typing import Any, Generic
 
 from typing_extensions import override
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import Column, Connector, DescribingConnector, SeekableConnector
@@ -71,9 +72,7 @@ class _OffsetPart(ConnectorPart[RecordT], Generic[RecordT]):
                 yield Page(page.records[: len(page) - (offset - self._stop)], [self._stop], page.columns)
                 return
         finally:
-            close = getattr(pages, "close", None)
-            if close is not None:
-                close()
+            close_if_closable(pages)
 
     @override
     def count(self) -> int | None:

@@ -2,8 +2,9 @@
 
 import queue
 from collections.abc import Iterator
-from typing import Any, Generic
+from typing import Generic
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._model import Cursor, RecordT
 from resumable_sync._prefetch import Prefetch
 from resumable_sync._protocols import Connector
@@ -89,7 +90,7 @@ class Pages(Generic[RecordT]):
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead.close()
-        _close(self._here)
+        close_if_closable(self._here)
         self._failure = None
 
     def _single(self, size: int) -> PlacedPage[RecordT] | None:
@@ -98,7 +99,7 @@ class Pages(Generic[RecordT]):
         try:
             placed = next(pages, None)
         finally:
-            _close(pages)
+            close_if_closable(pages)
         most = self._batch_size.size if isinstance(self._batch_size, BatchSizer) else self._batch_size
         self._first_size = size * 2 if size * 2 < most else None
         self.exhausted = placed is None
@@ -120,9 +121,3 @@ class Pages(Generic[RecordT]):
 
     def _read(self, size: int | BatchSizer) -> Iterator[PlacedPage[RecordT]]:
         return read_pages(self._connector, self._cursor, size, retrier=self._retrier)
-
-
-def _close(iterator: Any) -> None:
-    close = getattr(iterator, "close", None)
-    if close is not None:
-        close()

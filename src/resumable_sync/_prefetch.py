@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from resumable_sync._close import close_if_closable
+
 __all__ = ["Prefetch"]
 
 T = TypeVar("T")
@@ -63,10 +65,8 @@ class Prefetch(Generic[T]):
         except BaseException as failure:  # noqa: BLE001 - it is raised again where the items are taken
             error = failure
         finally:
-            close = getattr(self._items, "close", None)
-            if close is not None:
-                try:
-                    close()
-                except BaseException as failure:  # noqa: BLE001 - as above
-                    error = error or failure
+            try:
+                close_if_closable(self._items)
+            except BaseException as failure:  # noqa: BLE001 - as above
+                error = error or failure
             self._ready.put((None, error))

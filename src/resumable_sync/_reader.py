@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._cursor import encode_cursor
 from resumable_sync._cycle import CycleWatch
 from resumable_sync._errors import ConfigurationError, CursorError
@@ -148,9 +149,7 @@ class _Source(Generic[RecordT]):
 
     def close(self) -> None:
         iterator, self._iterator = self._iterator, None
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
+        close_if_closable(iterator)
 
     def _open(self) -> Iterator[Page[RecordT]]:
         pages = self._connector.read(self._cursor, self._size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import override
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Job, RecordT
 from resumable_sync._protocols import Sink
@@ -254,7 +255,7 @@ def _check_ran(result: object) -> None:
         ConfigurationError: If it is a coroutine or another awaitable.
     """
     if result is not None and inspect.isawaitable(result):
-        getattr(result, "close", lambda: None)()
+        close_if_closable(result)
         msg = "the sink returned an awaitable, which nobody awaits; run it inside the sink, e.g. with asyncio.run"
         raise ConfigurationError(msg)
 

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from resumable_sync import ConfigurationError, Job, JobStore, registry
+from resumable_sync._close import close_if_closable
 from resumable_sync._default_store import default_store
 from resumable_sync._plain import suggestion
 from resumable_sync.cli._config import build_store, literal_secrets
@@ -108,9 +109,7 @@ def store_of(config: str | None, store_url: str | None, output: Output | None = 
     try:
         yield store
     finally:
-        close = getattr(store, "close", None)
-        if close is not None:
-            close()
+        close_if_closable(store)
 
 
 def known_job(store: JobStore, job_id: str) -> Job:

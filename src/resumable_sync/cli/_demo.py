@@ -16,6 +16,7 @@ import attrs
 import click
 
 from resumable_sync import JobStore, registry
+from resumable_sync._close import close_if_closable
 from resumable_sync.cli._common import json_and_verbose
 from resumable_sync.cli._output import Output
 from resumable_sync.cli._status import ExitStatus
@@ -147,7 +148,7 @@ class _Demo:
         finally:
             child.send_signal(signal.SIGKILL)
             child.wait()
-            getattr(store, "close", int)()
+            close_if_closable(store)
         self.output.err.show_cursor()
         self.output.err.print()
         self._say(f"kill -9 after {records:,} records or a little later")

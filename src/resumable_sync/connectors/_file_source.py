@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, get_args
 import attrs
 from typing_extensions import override
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import AnchoredConnector, IfMoved
@@ -217,7 +218,7 @@ class FileSource(ConnectorPart[RecordT], SplittableConnector[RecordT], AnchoredC
         while left > 0:
             pages = self.read(cursor, min(left, _SEEK_BATCH))
             page = next(pages, None)
-            getattr(pages, "close", lambda: None)()
+            close_if_closable(pages)
             if page is None:
                 return None
             cursor, left = page.cursor, left - len(page)

@@ -4,7 +4,7 @@
 
 import gc
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._model import Cursor, Page, as_records
 from resumable_sync._protocols import Connector
 
-__all__ = ["ConnectorBase", "close_pages", "named_records", "open_files", "read_pages", "records_of"]
+__all__ = ["ConnectorBase", "named_records", "open_files", "read_pages", "records_of"]
 
 
 class ConnectorBase:
@@ -60,14 +61,7 @@ def read_pages(connector: Connector[Any], cursor: Cursor | None, batch_size: int
     try:
         return list(pages)
     finally:
-        close_pages(pages)
-
-
-def close_pages(pages: Iterator[Page[Any]]) -> None:
-    """Close an iterator of pages, if it can be closed."""
-    close = getattr(pages, "close", None)
-    if close is not None:
-        close()
+        close_if_closable(pages)
 
 
 def records_of(pages: Sequence[Page[Any]]) -> list[Any]:

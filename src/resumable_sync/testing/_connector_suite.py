@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, as_records
 from resumable_sync._protocols import Connector
 from resumable_sync.testing._connector_abilities import ConnectorAbilities
-from resumable_sync.testing._connector_base import close_pages, open_files, read_pages, records_of
+from resumable_sync.testing._connector_base import open_files, read_pages, records_of
 from resumable_sync.testing._store_base import in_threads, wait_until
 
 __all__ = ["ConnectorSuite"]
@@ -96,7 +97,7 @@ class ConnectorSuite(ConnectorAbilities):
         for turn in range(10 * len(expected)):
             pages = connector.read(cursor, 1 + turn % 4)
             page = next(pages, None)
-            close_pages(pages)
+            close_if_closable(pages)
             if page is None:
                 break
             read += as_records(page.records)
@@ -121,7 +122,7 @@ class ConnectorSuite(ConnectorAbilities):
         """A read that was broken off leaves no trace in the next one."""
         pages = connector.read(None, 2)
         first = next(pages)
-        close_pages(pages)
+        close_if_closable(pages)
         assert records_of(read_pages(connector, None, 3)) == list(expected)
         assert records_of(read_pages(connector, first.cursor, 3)) == list(expected)[len(first) :]
 
@@ -161,4 +162,4 @@ class ConnectorSuite(ConnectorAbilities):
     def _read_one_page(self, connector: Connector[Any]) -> None:
         pages = connector.read(None, 2)
         next(pages)
-        close_pages(pages)
+        close_if_closable(pages)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias
 import attrs
 from typing_extensions import TypeVar, override
 
+from resumable_sync._close import close_if_closable
 from resumable_sync._formats import Format
 from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import StoreTransaction
@@ -230,9 +231,7 @@ class FaultyConnector(_Faulty[InnerT]):
                 self._reach("page", "after")
                 yield page
         finally:
-            close = getattr(pages, "close", None)
-            if close is not None:
-                close()
+            close_if_closable(pages)
 
     def _pin(self, columns: Sequence[str]) -> Any:
         pinned = self._call("pin", getattr(self._inner, "pin"), columns)  # noqa: B009 - of any type
