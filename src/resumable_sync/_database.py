@@ -19,6 +19,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
 from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials, mask_values
+from resumable_sync._plain import suggestion
 
 __all__ = [
     "LOCK_TIMEOUT",
@@ -110,8 +111,10 @@ def parse_url(url: URLOrParts) -> URL:
 def _url_of(parts: Mapping[str, Any]) -> URL:
     for name in parts:
         if name not in _URL_PARTS:
-            msg = f"a database URL has no part {name!r}; its parts are {', '.join(_URL_PARTS)}"
-            raise ConfigurationError(msg)
+            msg = (
+                f"a database URL has no part {name!r}{suggestion(name, _URL_PARTS)}; its parts: {', '.join(_URL_PARTS)}"
+            )
+            raise ConfigurationError(msg, ("url", str(name)))
     if not isinstance(parts.get("drivername"), str):
         msg = "a database URL given by its parts needs a drivername, such as sqlite, postgresql or mysql"
         raise ConfigurationError(msg)

@@ -58,7 +58,10 @@ class Filled:
 
     def value(self, key: str, hint: Any) -> Any:
         """Give a value; one that is the environment's as a whole, and so a text, as the number that `hint` asks for."""
-        value = self.values[key]
+        return self.converted(self.values[key], hint)
+
+    def converted(self, value: Any, hint: Any) -> Any:
+        """Give a value from anywhere in the data, as `value` does."""
         if not isinstance(value, str) or value not in self.secrets or misfit(value, hint) is None:
             return value
         for kind in (int, float, _true_or_false):

@@ -75,7 +75,7 @@ def _has_transient_code(error: BaseException) -> bool:
 
 def _refuse(attribute: Any, value: object, allowed: str) -> NoReturn:
     msg = f"Retry({attribute.name}={value!r}) is not possible; give {allowed}"
-    raise ConfigurationError(msg)
+    raise ConfigurationError(msg, (attribute.name,))
 
 
 def _check_on(_instance: object, attribute: Any, value: Any) -> None:

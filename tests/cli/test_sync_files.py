@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from resumable_sync import ConfigurationError, Retry, Throttle
-from resumable_sync.cli._config import literal_secrets, read_sync_file
+from resumable_sync.cli._config import read_sync_file
+from resumable_sync.cli._secrets import literal_secrets
 from resumable_sync.cli._toml import read_document
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
 from resumable_sync.stores.sql import SQLJobStore
@@ -82,6 +83,10 @@ def problems(text: str, folder: Path) -> list[str]:
         (
             f"{GOOD}[options.retry]\nmax_tries = 3\nmax_waits = 1\n",
             "sync.toml, line 6: options.retry.max_waits is no key; did you",
+        ),
+        (
+            f"{GOOD}[options.retry]\nwait_max = 3\nmax_tries = '${{SHOP_URL}}'\n",
+            "sync.toml, line 6: options.retry.max_tries: Retry(max_tries='${SHOP_URL}') is not possible; give a whole",
         ),
         (f"{GOOD}[options]\ncount = '${{SHOP_URL}}'\n", "sync.toml, line 5: options.count: count='${SHOP_URL}' is not"),
         (
@@ -180,7 +185,7 @@ def test_jobs_share_store_and_options(tmp_path: Path) -> None:
     batch_size = "auto"
     max_dead_letters = "none"
     throttle = 500
-    retry = {{ max_tries = 2, timeout = "none" }}
+    retry = {{ max_tries = "${{TRIES}}", timeout = "none" }}
 
     [jobs.orders]
     {SOURCE}
@@ -191,7 +196,7 @@ def test_jobs_share_store_and_options(tmp_path: Path) -> None:
     source = {{ type = "sql", url = "${{SHOP}}", query_template = "SELECT 1 LIMIT :limit OFFSET :offset" }}
     {SINK}
     """
-    found = read(text, tmp_path, SHOP="sqlite:///shop.db", BATCH="10")
+    found = read(text, tmp_path, SHOP="sqlite:///shop.db", BATCH="10", TRIES="2")
     assert isinstance(found.store, SQLJobStore)
     assert list(found.jobs) == ["orders", "all customers"]
     orders, customers = found.jobs.values()
@@ -253,6 +258,33 @@ def test_literal_passwords_are_found_with_their_lines(tmp_path: Path) -> None:
             {"headers": [{"Authorization": "Bearer abc"}], "api_key": "abc"},
             [("headers", 0, "Authorization"), ("api_key",)],
         ),
+        ({"headers": {"Authorization": "Bearer ${TOKEN}", "Cookie": "session=${ID}; theme=dark"}}, []),
+        (
+            {"headers": {"X-Auth-Token": "abc", "Cookie": "abc", "Accept": "text/csv"}},
+            [("headers", "X-Auth-Token"), ("headers", "Cookie")],
+        ),
+        ({"auth": ["etl", "abc"]}, [("auth", 1)]),
+        ({"auth": ["etl", "${PASSWORD}"], "password": 12345}, [("password",)]),
+        ({"url": "https://api/x?limit=5&api_key=abc"}, [("url",)]),
+        ({"url": "https://api/x?api_key=${KEY}&sort_key=id&at=a:b@c"}, []),
+        ({"params": {"token": "abc", "page_token": "next", "sort_key": "id"}}, [("params", "token")]),
+        ({"paging": {"type": "token", "token": "meta.next", "param": "page_token"}}, []),
+        *[({"url": f"postgresql://etl:{password}@db/dw"}, [("url",)]) for password in ("a#b", "a/b", "a?b")],
+        ({"url": "postgresql://etl@db:5432/dw"}, []),
+        ({"url": "sqlite:////data/a:b@c.db"}, []),
+        *[({"url": f"https://{user}@h/x"}, found) for user, found in (("ghp_x", [("url",)]), ("${TOKEN}", []))],
+        ({"path": "zip://a.csv::https://etl:abc@h/x.zip"}, [("path",)]),
+        ({"url": "redis://:abc@cache/0"}, [("url",)]),
+        ({"url": "redis://cache:6379/0"}, []),
+        (
+            {"storage_options": {"sas_token": "a", "account_key": "b", "account_name": "c", "anon": True}},
+            [("storage_options", "sas_token"), ("storage_options", "account_key")],
+        ),
+        ({"storage_options": {"token": "google_default", "key": "${ID}", "secret": "${KEY}"}}, []),
+        *[
+            ({"storage_options": {"connection_string": f"AccountName=x;AccountKey={key};Suffix=y"}}, found)
+            for key, found in (("abc==", [("storage_options", "connection_string")]), ("${KEY}", []))
+        ],
     ],
 )
 def test_what_a_literal_password_is(data: Any, found: Any) -> None:

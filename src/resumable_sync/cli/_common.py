@@ -15,8 +15,9 @@ from resumable_sync import ConfigurationError, Job, JobStore, registry
 from resumable_sync._close import close_if_closable
 from resumable_sync._default_store import default_store
 from resumable_sync._plain import suggestion
-from resumable_sync.cli._config import build_store, literal_secrets
+from resumable_sync.cli._config import build_store
 from resumable_sync.cli._output import Output
+from resumable_sync.cli._secrets import literal_secrets
 from resumable_sync.cli._toml import read_document
 
 __all__ = [

@@ -1,6 +1,5 @@
 """The sync file: jobs with their source, sink, store and options, checked as a whole before anything runs."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,23 +14,18 @@ from resumable_sync._plain import Filled, Place, at, fill, misfit, suggestion
 from resumable_sync._ports import check_ports
 from resumable_sync._sinks import as_sink
 from resumable_sync._validate import check_job_id
+from resumable_sync.cli._secrets import literal_secrets
 from resumable_sync.cli._toml import Document, read_document
 
-__all__ = ["SyncFile", "SyncJob", "build_store", "literal_secrets", "read_sync_file"]
+__all__ = ["SyncFile", "SyncJob", "build_store", "read_sync_file"]
 
 T = TypeVar("T")
 
 OPTIONS = [name for name in SyncOptions.__annotations__ if name not in {"should_stop", "stop_on_signals", "observers"}]
-RETRY = ["max_tries", "wait_initial", "wait_max", "timeout"]
+RETRY: dict[str, Any] = {"max_tries": int, "wait_initial": float, "wait_max": float, "timeout": float}
 VERIFY = {"key": str | list[Any], "columns": list[Any], "max_differences": int, "target": dict[str, Any]}
 NO_LIMIT = "none"
 """How a file writes None, which TOML has not."""
-
-_SECRET_KEY = re.compile(
-    r"(?i)(?:pass(?:word|wd|phrase)|secret|authorization|(?:api|private|access)[_-]?(?:key|token))$"
-)
-_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^:/@?#]*:([^/?#]*)@")
-_REFERENCE = re.compile(r"\$\{[^}]*\}")
 
 
 @attrs.frozen
@@ -101,30 +95,6 @@ def build_store(path: str | Path, environ: Mapping[str, str]) -> JobStore:
     if reader.problems:
         raise ConfigurationError("\n".join(reader.problems))
     return store
-
-
-def literal_secrets(data: Any, place: Place = ()) -> Iterator[Place]:
-    """Give the places of passwords that are written out.
-
-    Yields:
-        Keys and indexes that lead to one.
-    """
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            here = (*place, key)
-            if isinstance(value, str) and _is_literal(key, value):
-                yield here
-            else:
-                yield from literal_secrets(value, here)
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from literal_secrets(value, (*place, index))
-
-
-def _is_literal(key: str, value: str) -> bool:
-    rest = _REFERENCE.sub("", value)
-    user = _USER.match(rest)
-    return bool((user and user[1]) or (_SECRET_KEY.search(key) and rest.strip()))
 
 
 class _Reader:
@@ -235,22 +205,28 @@ class _Reader:
             ConfigurationError: If its value is not possible.
         """
         value = filled.value(name, _HINTS[name])
-        if value == NO_LIMIT and misfit(None, _HINTS[name]) is None:
-            value = None
-        elif name == "throttle" and isinstance(value, int | float):
-            value = Throttle(value)
-        elif name == "retry" and isinstance(value, Mapping):
-            self._known(value, place, RETRY)
-            known: dict[str, Any] = {key: value[key] for key in RETRY if key in value}
-            settings: Any = {key: None if item == NO_LIMIT else item for key, item in known.items()}
-            value = Retry(**settings)
-        option: Any = {name: value}
+        if name == "retry" and isinstance(value, Mapping):
+            self._known(value, place, list(RETRY))
         try:
+            option: Any = {name: self._made(name, value, filled)}
             make_options(job_id, option)
         except ConfigurationError as error:
+            here = (*place, *error.place)
             msg = filled.hide(str(error).removeprefix(f"job {job_id!r}: "))
-            raise ConfigurationError(msg) from None
+            raise ConfigurationError(f"{at(here)}: {msg}", here) from None
         return dict(option)
+
+    def _made(self, name: str, value: Any, filled: Filled) -> Any:
+        """Give what an option's value stands for."""
+        if value == NO_LIMIT and misfit(None, _HINTS[name]) is None:
+            return None
+        if name == "throttle" and isinstance(value, int | float):
+            return Throttle(value)
+        if name == "retry" and isinstance(value, Mapping):
+            given = {key: filled.converted(value[key], hint) for key, hint in RETRY.items() if key in value}
+            settings: Any = {key: None if item == NO_LIMIT else item for key, item in given.items()}
+            return Retry(**settings)
+        return value
 
     def _verify(self, data: Mapping[str, Any], place: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
         given = data.get("verify", {})

@@ -82,7 +82,7 @@ def _named(column: str, text: object) -> Any:
         f"types={{{column!r}: {text!r}}} names no type; name one such as 'decimal(38, 6)', 'timestamp[us, UTC]', "
         "'int64', 'double', 'string' or 'date32'"
     )
-    raise ConfigurationError(msg)
+    raise ConfigurationError(msg, ("types", column))
 
 
 def _decimal(precision: int, scale: int) -> Any:
