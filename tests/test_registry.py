@@ -144,8 +144,8 @@ def test_the_types_of_every_key_of_ours_are_known(port: registry.Port) -> None:
         ),
         (
             {"type": "sql", "url": {"drivername": "sqlite", "pasword": "x"}, "table": "t"},
-            (),
-            "has no part 'pasword'; its",
+            ("url", "pasword"),
+            "connector.url.pasword: a database URL has no part 'pasword'; did you mean 'password'?; its parts: driver",
         ),
         (
             {"type": "sql", "url": {"drivername": "sqlite", "port": "x"}, "table": "t"},

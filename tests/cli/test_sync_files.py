@@ -138,6 +138,14 @@ def problems(text: str, folder: Path) -> list[str]:
             "sync.toml, line 6: jobs.b.sink: job 'a' replaces the same target, SQLSink('main.t', mode='replace'), of",
         ),
         (
+            f"job = 'a'\n{SINK}\n[source]\ntype = 'http'\nurl = 'http://h'\n[source.paging]\ntype='page'\nfrist = 1\n",
+            "sync.toml, line 8: source.paging.frist: the paging 'page' has no 'frist'; did you mean 'first'?; its",
+        ),
+        (
+            f"job = 'a'\n{SOURCE}\n[sink]\ntype = 'parquet'\npath = 'x'\n[sink.types]\na = 'int32'\nb = 'intt'\n",
+            "sync.toml, line 8: sink.types.b: types={'b': 'intt'} names no type; name one such as",
+        ),
+        (
             f"{GOOD}[verify]\ncolumns = 'id'\n",
             "sync.toml, line 5: verify.columns must be a list, and is text",
         ),
