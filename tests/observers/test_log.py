@@ -29,14 +29,14 @@ def test_every_event_is_logged_with_its_facts(caplog: pytest.LogCaptureFixture) 
     told = [fields(record) for record in records]
     assert [record.levelname for record in records] == ["INFO", "DEBUG", "WARNING", "DEBUG", "INFO"]
     started, first, failed, second, finished = told
-    assert set(started) == JOB | {"action", "reason", "guarantee"}
+    assert set(started) == JOB | {"action", "reason", "guarantee", "format", "durability"}
     assert (started["action"], started["job_id"], started["attempt"]) == ("new", "numbers", 1)
     assert set(first) == JOB | {"sequence", "records", "read_seconds", "write_seconds", "commit_seconds"}
     assert 0 < second["commit_seconds"] <= second["write_seconds"]
     assert (second["sequence"], second["records"], second["processed_records"]) == (1, 10, 20)
     assert set(failed) == {"event", "job_id", "call", "tries", "wait_seconds", "error"}
     assert (failed["call"], failed["error"]) == ("write", "TransientError: password=***")
-    assert set(finished) == JOB | {"records", "batches", "seconds", "reason", "guarantee", "error"}
+    assert set(finished) == JOB | {"action", "records", "batches", "seconds", "reason", "guarantee", "format", "error"}
     assert (finished["event"], finished["status"], finished["records"]) == ("sync_finished", "completed", 20)
     assert json.loads(json.dumps(told)) == told
 

@@ -27,15 +27,15 @@ class StructuredLog:
     The fields are `event` and, by event:
 
     - `sync_started`: `job_id, run, attempt, status, processed_records, dead_letters, total_records, action, reason,
-      guarantee`;
+      guarantee, format, durability`;
     - `batch_committed`: the first seven of these, `sequence, records, read_seconds, write_seconds, commit_seconds`;
     - `parts_progressed`, of a sync in parts: the first seven, `parts_completed, parts`;
     - `try_failed`: `job_id, call, tries, wait_seconds, error`;
     - `record_refused`: `job_id, sequence, error`;
-    - `sync_finished`: the seven, `records, batches, seconds, reason, guarantee, error`.
+    - `sync_finished`: the seven, `action, records, batches, seconds, reason, guarantee, format, error`.
 
-    No field holds a record or a credential. Failed tries, refused records and syncs that failed or left dead letters
-    are WARNING.
+    No field holds a record, a cursor or a credential. Failed tries, refused records and syncs that failed or left dead
+    letters are WARNING.
 
     Args:
         logger: Where to log. None: the logger `resumable_sync.events`.
@@ -61,6 +61,7 @@ class StructuredLog:
             case SyncStarted():
                 plan = event.plan
                 fields = {"action": plan.action, "reason": plan.reason, "guarantee": str(plan.guarantee)}
+                fields |= {"format": plan.format, "durability": plan.durability}
                 self._log("sync_started", self._level, _job_fields(event.job) | fields)
             case BatchCommitted():
                 self._log(
@@ -96,11 +97,13 @@ class StructuredLog:
             max(self._level, logging.WARNING) if bad else self._level,
             _job_fields(result.job)
             | {
+                "action": result.action,
                 "records": result.records,
                 "batches": result.batches,
                 "seconds": result.seconds,
                 "reason": result.reason,
                 "guarantee": str(result.guarantee),
+                "format": result.format,
                 "error": result.job.error,
             },
         )
