@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks._common import HERE
 
-__all__ = ["executable"]
+__all__ = ["FOLDER", "executable"]
 
 FOLDER = Path(os.environ.get("RESUMABLE_SYNC_BENCH_PEERS", HERE.parent / ".nox" / "peers"))
 

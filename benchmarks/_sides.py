@@ -12,12 +12,18 @@ from typing import Any, Literal
 
 import attrs
 from benchmarks._common import HERE
-from benchmarks._environments import executable
+from benchmarks._environments import FOLDER, executable
 
 __all__ = ["QUIET", "Commands", "Side", "Task", "Took", "run", "script", "sides", "started"]
 
 BATCH = 10_000
-QUIET = {"SLING_DISABLE_TELEMETRY": "TRUE", "SLING_LOADED_AT_COLUMN": "FALSE", "PYTHONWARNINGS": "ignore"}
+QUIET = {
+    "PYTHONWARNINGS": "ignore",
+    "SLING_DISABLE_TELEMETRY": "TRUE",
+    "SLING_HOME_DIR": str(FOLDER / "sling" / "home"),
+    "SLING_LOADED_AT_COLUMN": "FALSE",
+}
+"""What other tools are to leave out: warnings, messages to their makers, files in the user's home, a column more."""
 
 Task = Literal["postgres", "parquet", "sqlite"]
 Commands = list[list[str]]
@@ -67,9 +73,10 @@ class Side:
 def script(name: str, tasks: Sequence[Task], module: str, peer: str = "", **options: Any) -> Side:
     """Give the side that a script in `benchmarks/_peers` makes."""
 
-    def commands(task: Task, source: str, target: str, _folder: Path) -> Commands:
+    def commands(task: Task, source: str, target: str, folder: Path) -> Commands:
         interpreter = executable(peer, "bin/python") if peer else sys.executable
-        return [[interpreter, "-m", f"benchmarks._peers.{module}", task, source, target, json.dumps(options)]]
+        settings = json.dumps(options | ({"folder": str(folder / "dlt")} if peer == "dlt" else {}))
+        return [[interpreter, "-m", f"benchmarks._peers.{module}", task, source, target, settings]]
 
     return Side(
         name=name, tasks=tasks, commands=commands, peer=peer, table="shop.orders" if peer == "dlt" else "orders"
@@ -98,9 +105,8 @@ def singer(_task: Task, source: str, target: str, folder: Path, **options: Any) 
     return [[*command, "--catalog", str(catalog)], [load, "--config", str(settings)]]
 
 
-def sling(task: Task, source: str, target: str, folder: Path) -> Commands:
+def sling(task: Task, source: str, target: str, _folder: Path) -> Commands:
     """Give the command of sling, a program of its own. (For Parquet files it would fetch DuckDB's from the network.)"""
-    os.environ["SLING_HOME_DIR"] = str(folder)
     read, stream, write, made = {
         "postgres": (f"{source}?sslmode=disable", "public.orders", f"{target}?sslmode=disable", "public.orders"),
         "sqlite": (f"sqlite://{source}", "main.orders", f"sqlite://{target}", "main.orders"),

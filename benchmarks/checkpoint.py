@@ -247,8 +247,8 @@ def trace_mariadb(server: Any, url: str, batches: int) -> list[str]:
     return [argument if isinstance(argument, str) else bytes(argument).decode() for (argument,) in rows]
 
 
-def saves(report: Report, name: str, url: str, durability: Durability = "full") -> None:
-    """Measure `save` by itself, which is a transaction of its own: the store's row of the job, and nothing else."""
+def saves(report: Report, name: str, url: str, durability: Durability = "full") -> float:
+    """Measure `save` by itself, which is a transaction of its own; give the microseconds it takes."""
     with SQLJobStore(url, durability=durability) if url else contextlib.nullcontext(MemoryJobStore()) as store:
         lease = store.acquire("saved", owner="bench", ttl=600.0)
         job = Job(id="saved", status=JobStatus.RUNNING, run=1, run_id=new_run_id(), attempt=1)
@@ -261,6 +261,7 @@ def saves(report: Report, name: str, url: str, durability: Durability = "full") 
             wall.append(time.perf_counter() - begun)
     microseconds = statistics.median(cpu[WARM_UP:]) * 1e6
     report.add(f"save, {name}", milliseconds(wall[WARM_UP:]), figure=microseconds, form="{:.0f} us of CPU")
+    return statistics.median(wall[WARM_UP:]) * 1e6
 
 
 def milliseconds(times: list[float]) -> str:
@@ -299,20 +300,21 @@ def main() -> int:
         times = milliseconds(ours), milliseconds(theirs)
         costs.add(name, *times, figure=beyond, form="{:.3f} ms")
     count("SQLite", trace_sqlite)
-    saves(alone, "memory", "")
+    bars = {"memory": saves(alone, "memory", "")}
     for durability in get_args(Durability):
         with sqlite_file("saved.db") as path:
-            saves(alone, f"SQLite, {durability}", f"sqlite:///{path}", durability)
+            bars[f"SQLite, {durability}"] = saves(alone, f"SQLite, {durability}", f"sqlite:///{path}", durability)
     with postgres_server(durable=True) as server:
         url = compare_server("PostgreSQL", server, insert_postgres)
         for durability in get_args(Durability):
-            saves(alone, f"PostgreSQL, {durability}", url, durability)
+            bars[f"PostgreSQL, {durability}"] = saves(alone, f"PostgreSQL, {durability}", url, durability)
     with postgres_server(durable=False) as server:
         url = compare_server("PostgreSQL, fsync=off", server, insert_postgres)
         count("PostgreSQL", lambda batches: trace_postgres(server, url, batches))
     with servers().mariadb_server(own=True) as server:
         url = compare_server("MariaDB, no fsync", server, insert_mariadb)
         count("MariaDB", lambda batches: trace_mariadb(server, url, batches))
+    alone.chart("checkpoint", "A checkpoint by itself, microseconds", bars)
     return costs.finish() | counts.finish() | alone.finish()
 
 

@@ -1,7 +1,6 @@
 """dlt: `sql_table` into a pipeline, with the defaults or with the settings that its documentation calls the fastest."""
 
 import os
-import tempfile
 from typing import Any
 
 # They are read at the import; nothing is to be sent anywhere.
@@ -12,13 +11,13 @@ from benchmarks._peers._common import main
 from dlt.sources.sql_database import sql_table
 
 
-def run(source: str, destination: Any, *, folder: str | None = None, **options: Any) -> None:
+def run(source: str, destination: Any, *, folder: str, **options: Any) -> None:
     """Run a pipeline.
 
     Args:
         source: SQLAlchemy's URL.
         destination: Where to.
-        folder: Where the pipeline keeps what it knows; None: somewhere new.
+        folder: Where the pipeline keeps what it knows.
         options: `backend`, `chunk`, `file_format` and `workers`; without them the defaults.
     """
     for step in ("EXTRACT", "NORMALIZE", "LOAD"):
@@ -28,9 +27,7 @@ def run(source: str, destination: Any, *, folder: str | None = None, **options: 
     if options.get("backend") == "connectorx":
         plain = source.replace("+psycopg2", "")
         settings["backend_kwargs"] = {"conn": plain, "return_type": "arrow_stream", "batch_size": options["chunk"]}
-    pipeline = dlt.pipeline(
-        "bench", pipelines_dir=folder or tempfile.mkdtemp(), destination=destination, dataset_name="shop"
-    )
+    pipeline = dlt.pipeline("bench", pipelines_dir=folder, destination=destination, dataset_name="shop")
     table = sql_table(credentials=source, table="orders", **settings)
     pipeline.run(table, write_disposition="replace", loader_file_format=options.get("file_format"))
 
