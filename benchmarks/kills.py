@@ -22,6 +22,7 @@ from typing import Any
 import attrs
 from benchmarks import _loops
 from benchmarks._common import HERE, postgres_server
+from benchmarks._environments import versions
 from benchmarks._report import Report
 from benchmarks._sides import QUIET, Commands, Side, run, script, sides, started
 from benchmarks.peers import plain, source_on
@@ -149,9 +150,8 @@ def kill(server: Any, source: Source, side: Side, after: float) -> Found | None:
 
 def main() -> int:
     """Measure and print."""
-    report = Report(
-        "kills", f"A copy of {ROWS:,} rows is killed half-way and started again", "killed after", "redone", "lost"
-    )
+    title = f"A copy of {ROWS:,} rows is killed half-way and started again"
+    report = Report("kills", title, "killed after", "redone", "lost", versions=versions())
     redone = {}
     with postgres_server(durable=True) as server:
         table = _loops.SOURCE

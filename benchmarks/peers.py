@@ -25,6 +25,7 @@ from typing import Any, get_args
 
 from benchmarks import _loops, _loops_parquet
 from benchmarks._common import alternate, postgres_server
+from benchmarks._environments import versions
 from benchmarks._report import Report
 from benchmarks._sides import Side, Task, Took, run, sides, started
 from pyarrow import parquet
@@ -125,7 +126,7 @@ def measure(task: Task, copy: Callable[[Side], tuple[Took, str]], columns: Seque
     rounds = alternate(ROUNDS, [partial(copy, side) for side in here])
     seconds = [[took.seconds - start for took, _ in results] for start, results in zip(starts, rounds, strict=True)]
     title = f"{TITLES[task]}, {ROWS:,} rows: how many times as fast the library is"
-    report = Report("peers", title, "rows/s", "CPU", "memory", *columns)
+    report = Report("peers", title, "rows/s", "CPU", "memory", *columns, versions=versions())
     bars = {}
     for side, times, results in zip(here, seconds, rounds, strict=True):
         bars[side.name] = ROWS / statistics.median(times)
