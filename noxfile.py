@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import nox
+from nox.virtualenv import UV
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -127,8 +128,8 @@ def install_peers(session: nox.Session) -> None:
     for group in PROJECT["dependency-groups"]:
         if group.startswith("peer-"):
             folder = str(Path(".nox/peers", group.removeprefix("peer-")).absolute())
-            session.run("uv", "venv", "--quiet", "--allow-existing", folder, external=True)
-            session.run("uv", "pip", "install", "--quiet", "--python", folder, "--group", group, external=True)
+            session.run(UV, "venv", "--quiet", "--allow-existing", folder, external=True)
+            session.run(UV, "pip", "install", "--quiet", "--python", folder, "--group", group, external=True)
 
 
 @nox.session
