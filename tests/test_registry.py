@@ -11,6 +11,7 @@ import pytest
 
 from packages import install_package
 from resumable_sync import ConfigurationError, JobStatus, MissingExtraError, Sink, registry, run_full_sync
+from resumable_sync._plain import fill
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.memory import MemoryJobStore
@@ -195,6 +196,55 @@ def test_secrets_come_from_the_environment(acme: None) -> None:
     # A whole URL is taken as it is.
     made = registry.connector({"type": "sql", "url": "${URL}", "table": "t"}, environ=environ)
     assert made._database.engine.url.password == "x@y"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("written", "filled"),
+    [
+        (
+            "https://h/v1/orders?key=${ODD}&b=${ODD}x",
+            "https://h/v1/orders?key=a%20b%2Fc%3F%26%25%2B&b=a%20b%2Fc%3F%26%25%2Bx",
+        ),
+        ("https://h/bot${ODD}/get", "https://h/bota%20b/c%3F&%25+/get"),
+        ("https://u:${ODD}@h/", "https://u:a%20b%2Fc%3F%26%25%2B@h/"),
+        ("postgresql://u:p@h/db?options=${ODD}", "postgresql://u:p@h/db?options=a%20b%2Fc%3F%26%25%2B"),
+        ("${BASE}/orders?key=${ODD}", "https://h/v1/orders?key=a%20b%2Fc%3F%26%25%2B"),
+        # Where there is no web address, no name of a parameter, or no URL, a value is taken as it is.
+        ("sqlite:///${ODD}/x.db", "sqlite:///a b/c?&%+/x.db"),
+        ("s3://${ODD}/${ODD}.csv", "s3://a b/c?&%+/a b/c?&%+.csv"),
+        ("https://h/v1?${QUERY}&${QUERY}", "https://h/v1?a=1&b=2&a=1&b=2"),
+        ("https://${HOST}/x", "https://h:8080/x"),
+        ("/data/${ODD}?x=${ODD}", "/data/a b/c?&%+?x=a b/c?&%+"),
+        ("Bearer ${ODD}", "Bearer a b/c?&%+"),
+        ("${BASE}${ODD}", "https://h/v1a%20b/c%3F&%25+"),
+    ],
+)
+def test_a_value_in_a_url_is_encoded_as_it_must_be_there(written: str, filled: str) -> None:
+    environ = {"ODD": "a b/c?&%+", "BASE": "https://h/v1", "QUERY": "a=1&b=2", "HOST": "h:8080"}
+    assert fill({"url": written}, (), environ).values == {"url": filled}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "told"),
+    [
+        ({"paging": {"type": "page", "first": "one"}}, ("paging", "first"), "whole number .this is a str"),
+        ({"paging": {"type": "ofset"}}, ("paging", "type"), "did you mean 'offset'"),
+        ({"paging": {"type": ["x"]}}, ("paging", "type"), "a list, which there is none of"),
+        ({"paging": {"type": "offset", "pagesize": 5}}, ("paging", "pagesize"), "did you mean 'page_size'"),
+        ({"paging": {"type": "token"}}, ("paging",), "needs 'token'"),
+        ({"paging": "ofset"}, ("paging",), "did you mean 'offset'"),
+        ({"paging": "link", "headers": {"X-Key": 7}}, ("headers", "X-Key"), "cannot be sent"),
+        ({"paging": "link", "params": {"a": {"b": 1}}}, ("params", "a"), "is a dict"),
+    ],
+)
+def test_what_is_wrong_inside_of_an_argument_has_a_place_of_its_own(
+    arguments: dict[str, Any], place: tuple[str, ...], told: str
+) -> None:
+    data = {"type": "http", "url": "https://api.example.com/", **arguments}
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        registry.connector(data, place=("jobs", "a", "source"), environ={})
+    assert caught.value.place == ("jobs", "a", "source", *place)
+    assert str(caught.value).startswith(f"jobs.a.source.{'.'.join(place)}: ")
 
 
 @pytest.mark.parametrize(

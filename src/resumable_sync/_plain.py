@@ -18,7 +18,9 @@ Place: TypeAlias = Sequence[str | int]
 """Keys and indexes that lead to a value, such as `("jobs", "orders", "source")`."""
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
-_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)@")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)")
+_VALUE_IN_QUERY = re.compile(r"\?(?:[^#]*&)?[^=&?#]+=[^&#]*")
+_IN_PATH = ":@!$&'()*+,;=~-._/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -86,7 +88,8 @@ def _true_or_false(text: str) -> bool:
 def fill(data: Mapping[str, Any], place: Place, environ: Mapping[str, str]) -> Filled:
     """Replace `${NAME}` in every text of plain data by the environment variable of that name; `$${` becomes `${`.
 
-    In the user and password of a URL the value is percent-encoded, since it may hold any character.
+    In a URL the value may hold any character, and is percent-encoded: in user and password, as the value of a query's
+    parameter, and in the path of a web address, where a slash remains one.
 
     Raises:
         ConfigurationError: If there is no such variable, or what stands in the braces is no name.
@@ -104,17 +107,42 @@ def _filled(value: Any, place: Place, environ: Mapping[str, str], secrets: dict[
         return [_filled(item, (*place, index), environ, secrets) for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
-    user = _USER.match(value)
 
     def replace(match: re.Match[str]) -> str:
         if match[1] is None:
             return "${"
         found = _looked_up(match[0], match[1], place, environ)
-        encoded = quote(found, safe="") if user and user.start(1) <= match.start() < user.end(1) else found
+        encoded = _encoded(found, value, match.start(), environ)
         secrets.update({found: match[1], encoded: match[1]})
         return encoded
 
     return _REFERENCE.sub(replace, value)
+
+
+def _encoded(found: str, written: str, start: int, environ: Mapping[str, str]) -> str:
+    """Give the value of a variable as it must stand in a text.
+
+    Args:
+        found: The value.
+        written: The text, with what stands for values in it.
+        start: Where the value goes.
+        environ: What a variable at the beginning of the text is looked up in: it may hold a URL.
+    """
+    before = written[:start]
+    url = _URL.match(written)
+    base = None if url else _REFERENCE.match(written)
+    if base is not None and base[1] and base.end() <= start:
+        url = _URL.match(environ.get(base[1], ""))
+        before = environ.get(base[1], "") + written[base.end() : start]
+    if url is None:
+        return found
+    if len(before) < url.end():
+        return quote(found, safe="") if start < url[0].rfind("@") else found
+    rest = before[url.end() :]
+    if "?" in rest:
+        return quote(found, safe="") if _VALUE_IN_QUERY.fullmatch(rest, rest.index("?")) else found
+    is_path = rest.startswith("/") and url[1].lower() in ("http", "https")
+    return quote(found, safe=_IN_PATH) if is_path else found
 
 
 def _looked_up(written: str, name: str, place: Place, environ: Mapping[str, str]) -> str:

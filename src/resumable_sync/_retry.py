@@ -15,6 +15,16 @@ T = TypeVar("T")
 MAX_SECONDS = 10 * 365 * 24 * 3600
 """The longest wait that may be asked for: ten years."""
 
+MAX_ASKED = 24 * 3600
+"""The longest wait that is obeyed because a server asks for it, where no limit was given: a day."""
+
+
+class _Usual(float):
+    """The limit of who gives none: unlike one that was given it does not bind what a server asks for."""
+
+
+_USUAL = _Usual(60.0)
+
 # 08 connection, 40001 serialization, 40P01 deadlock, 53300 too many connections, 55P03 lock not available,
 # 57P0x the server shuts down or ended the session, 25P03 / 25P04 a transaction idle or open for too long
 _SQLSTATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
@@ -115,7 +125,9 @@ class Retry:
         max_tries: Most tries of one call, the first included; 1 means no other try.
         wait_initial: Seconds before the second try; doubles from try to try.
         wait_max: Most seconds between two tries. A `TransientError(retry_after=...)` is obeyed instead.
-        timeout: Most seconds over all tries of one call; None is no limit.
+        timeout: Most seconds over all tries of one call; None is no limit. Where it is not given: 60 seconds, besides
+            the waits that a `TransientError(retry_after=...)` asks for, which are waited out whole, up to a day each.
+            One that is given, 60 too, binds them as well: a wait beyond it is not begun.
 
     Raises:
         ConfigurationError: If one of them cannot work; names it, its value and what is allowed.
@@ -127,7 +139,7 @@ class Retry:
     max_tries: int = attrs.field(default=5, validator=_check_tries)
     wait_initial: float = attrs.field(default=0.1, validator=_check_wait)
     wait_max: float = attrs.field(default=30.0, validator=_check_wait)
-    timeout: float | None = attrs.field(default=60.0, validator=_check_timeout)
+    timeout: float | None = attrs.field(default=_USUAL, validator=_check_timeout)
 
     def covers(self, error: Exception) -> bool:
         """Whether `error` is worth another try."""
@@ -186,7 +198,7 @@ class Retrier:
             for stamina_try in stamina.retry_context(
                 on=tries.backoff,
                 attempts=self.retry.max_tries,
-                timeout=self.retry.timeout,
+                timeout=None,  # `backoff` heeds it
                 wait_initial=self.retry.wait_initial,
                 wait_max=self.retry.wait_max,
                 wait_jitter=0,
@@ -213,6 +225,7 @@ class _Tries:
     stopped: bool = False
     entered: bool = False
     _number: int = 0
+    _obeyed: float = 0.0
     _started: float = attrs.field(factory=time.monotonic)
 
     def fail(self, error: Exception) -> None:
@@ -229,13 +242,20 @@ class _Tries:
         error = failed.error if isinstance(failed, _TryFailed) else failed
         retry = self.retrier.retry
         self._number += 1
-        retry_after = getattr(error, "retry_after", None)
-        wait = float(retry_after) if isinstance(retry_after, int | float) else self.next_wait
-        spent = time.monotonic() - self._started
-        exhausted = self._number >= retry.max_tries or (retry.timeout is not None and spent + wait > retry.timeout)
+        asked = getattr(error, "retry_after", None)
+        wait = float(asked) if isinstance(asked, int | float) else self.next_wait
+        exhausted = self._number >= retry.max_tries or self._is_too_long(wait, asked=isinstance(asked, int | float))
         if exhausted or not retry.covers(error):
             self.retrier.report(self.name, self._number, None, error)
             return False
+        self._obeyed += wait if isinstance(asked, int | float) else 0.0
         self.retrier.report(self.name, self._number, wait, error)
         self.stopped = self.retrier.pause(wait)
         return False if self.stopped else 0.0
+
+    def _is_too_long(self, wait: float, *, asked: bool) -> bool:
+        timeout = self.retrier.retry.timeout
+        spent = time.monotonic() - self._started
+        if not isinstance(timeout, _Usual):
+            return timeout is not None and spent + wait > timeout
+        return wait > MAX_ASKED if asked else spent - self._obeyed + wait > timeout

@@ -274,6 +274,43 @@ def test_an_api_that_ignores_the_place_is_noticed(api: API, route: str, concurre
     assert delivered == RECORDS[:5]
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("cursor", [None, [3, 2]])
+def test_an_api_that_begins_anew_behind_its_last_page_is_noticed(api: API, concurrency: int, cursor: Any) -> None:
+    def wrap(request: Request) -> Reply:
+        begin = (request.number("page", 1) - 1) % 5 * 5
+        return Reply({"data": {"items": RECORDS[begin : begin + 5]}})
+
+    api.next(*[wrap] * 60)
+    source = connector(api, "page", concurrency=concurrency)
+    with pytest.raises(CursorError, match="first page of this read again"):
+        read(source, cursor)
+    assert len(api.requests) <= 15
+
+
+@pytest.mark.parametrize("empty", ["null", "missing"])
+def test_no_list_is_the_end_where_that_was_said(api: API, empty: Any) -> None:
+    def end(request: Request) -> Reply | None:
+        items = {"items": None} if empty == "null" else {}
+        return Reply({"data": items}) if request.number("offset", 0) >= len(RECORDS) else None
+
+    api.next(*[end] * 40)
+    with pytest.raises(HTTPResponseError, match=f"give empty='{empty}'"):
+        read(connector(api))
+    assert read(connector(api, empty=empty)) == RECORDS
+    assert read(connector(api, empty="missing")) == RECORDS
+
+
+@pytest.mark.parametrize("document", [{}, {"data": None}, {"data": []}, [], None, {"data": {"items": {}}}])
+def test_an_answer_that_could_not_hold_the_list_is_never_the_end(api: API, document: Any) -> None:
+    api.next(lambda _: None, Reply(document))
+    with pytest.raises(HTTPResponseError, match=r"at 'data\.items'"):
+        read(connector(api, empty="missing"))
+    api.next(Reply({"data": {}}))
+    with pytest.raises(HTTPResponseError, match="answered nothing"):
+        read(connector(api, empty="missing"))
+
+
 @pytest.mark.parametrize("route", ["token", "link", "keyset"])
 def test_an_api_that_goes_round_in_circles_is_noticed(api: API, route: str) -> None:
     def first(request: Request) -> Reply | None:

@@ -1,10 +1,15 @@
 """Transient errors are tried again, each at the last cursor, and only what failed."""
 
+import pickle
+import time
+
+import attrs
 import pytest
 from typing_extensions import override
 
 from doubles import FAST, Numbers, Target, fail_at, saved
 from resumable_sync import Event, Job, Lease, MemoryJobStore, Retry, TransientError, TryFailed, run_full_sync
+from resumable_sync._retry import Retrier
 
 
 def test_transient_errors_of_reading_and_writing_are_tried_again(store: MemoryJobStore, prefetch: int) -> None:
@@ -55,3 +60,63 @@ def test_retry_covers_what_the_caller_names(store: MemoryJobStore) -> None:
     target = Target(fail_at(1, KeyError("odd")))
     retry = Retry(on=LookupError, wait_initial=0.001)
     assert run_full_sync("j", Numbers(300), target, store=store, batch_size=100, retry=retry).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("retry", "asked", "waited"),
+    [
+        (Retry(), 3600.0, [3600.0, 3600.0]),
+        (Retry(timeout=60.0), 3600.0, []),
+        (Retry(timeout=8000.0), 3600.0, [3600.0, 3600.0]),
+        (Retry(timeout=None), 3600.0, [3600.0, 3600.0]),
+        (Retry(), 25 * 3600.0, []),
+        (Retry(max_tries=2), 3600.0, [3600.0]),
+        (pickle.loads(pickle.dumps(attrs.evolve(Retry(), wait_max=1.0))), 3600.0, [3600.0, 3600.0]),
+    ],
+)
+def test_a_wait_that_a_server_asks_for_is_waited_out_unless_a_limit_was_given(
+    retry: Retry, asked: float, waited: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    waits: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        waits.append(seconds)
+        now[0] += seconds
+        return False
+
+    failures = [TransientError("busy", retry_after=asked)] * 2
+
+    def call() -> None:
+        if failures:
+            raise failures.pop()
+
+    retrier = Retrier(retry, pause, lambda *_: None)
+    if len(waited) == 2:
+        retrier.call("read", call)
+    else:
+        with pytest.raises(TransientError, match="busy"):
+            retrier.call("read", call)
+    assert waits == waited
+
+
+def test_a_wait_that_was_asked_for_leaves_the_time_for_other_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    waits: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        waits.append(seconds)
+        now[0] += seconds
+        return False
+
+    failures = [TransientError("down"), TransientError("busy", retry_after=600.0), TransientError("down")]
+
+    def call() -> None:
+        now[0] += 14.0
+        if failures:
+            raise failures.pop()
+
+    Retrier(Retry(), pause, lambda *_: None).call("read", call)
+    assert [round(wait) for wait in waits] == [0, 600, 0]

@@ -92,7 +92,8 @@ class PagePaging(_CountedPaging):
     """Asks for one numbered page after the other: `?page=3`.
 
     Ends at the first page without records; a short page is not the end. As with offsets, the API must keep its order
-    and its records while it is read.
+    and its records while it is read. One that gives its last page for every number behind it, or begins with the first
+    page again, is refused with a `CursorError`.
 
     The cursor is the number of the page to go on with, and how many of its records were delivered: `[3, 0]`, `[3, 40]`.
 
@@ -106,6 +107,8 @@ class PagePaging(_CountedPaging):
     Raises:
         ConfigurationError: If only one of `limit_param` and `page_size` is given.
     """
+
+    may_wrap = True
 
     page_param: str = attrs.field(default="page", validator=paging.check_name)
     first: int = attrs.field(default=1, validator=paging.check_number)
@@ -150,7 +153,8 @@ class PagePaging(_CountedPaging):
             done = skip + count
             return [page + 1, 0] if done == length else [page, done]
 
-        return Delivery(records=answer.records[skip:], cursor=cursor, following=(page + 1, 0) if length else None)
+        following = (page + 1, 0) if length else None
+        return Delivery(records=answer.records[skip:], cursor=cursor, following=following, whole=not skip)
 
     @override
     def ahead(self, place: Any, length: int) -> Any:

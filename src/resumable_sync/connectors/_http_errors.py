@@ -1,5 +1,6 @@
 """What an API's answers mean: go on, try again, the place is gone, or an error for good."""
 
+import re
 import time
 from collections.abc import Callable, Container, Mapping
 from datetime import UTC
@@ -17,7 +18,9 @@ _TRANSIENT = {408, 425, 429}
 _FINAL = {501, 505, 506, 508, 510}
 _REFUSED = {401, 403, 407}
 _LATER = "Retry-After"
-_MOST_DIGITS = 12
+# A fraction is against the standard, and given.
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
+_MOST_SECONDS = 999_999_999_999.0
 
 
 class HTTPResponseError(ResumableSyncError):
@@ -104,8 +107,8 @@ def retry_after(headers: Mapping[str, str], clock: Callable[[], float] = time.ti
         clock: Tells the time where it does not.
     """
     text = headers.get(_LATER, "").strip()
-    if text.isascii() and text.isdecimal():
-        return float(text[:_MOST_DIGITS])
+    if _SECONDS.fullmatch(text):
+        return min(float(text), _MOST_SECONDS)
     until = _timestamp(text)
     if until is None:
         return None

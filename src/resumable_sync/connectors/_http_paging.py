@@ -58,11 +58,13 @@ class Delivery:
         records: Those that were not delivered yet.
         cursor: Gives the cursor after the first 1, 2, ... of them.
         following: The place of the next request, or None at the end.
+        whole: Whether they are all records of the page.
     """
 
     records: list[Any]
     cursor: Callable[[int], Cursor]
     following: Any
+    whole: bool = True
 
 
 class Paging(Protocol):
@@ -70,10 +72,12 @@ class Paging(Protocol):
 
     Attributes:
         counts: Whether places are counted, so that the next one is known before the answer.
+        may_wrap: Whether an API may begin with the first page again behind the last one.
         past_end: Statuses that say that there is no page at a place behind the first.
     """
 
     counts: bool = False
+    may_wrap: bool = False
     past_end: tuple[int, ...]
 
     def identity(self) -> Mapping[str, str]:

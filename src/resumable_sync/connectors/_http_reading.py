@@ -53,11 +53,14 @@ class Reading:
         """
         watch = CycleWatch(encode_cursor(self.paging.mark(place)), "the API", "place")
         before: list[Any] | None = None
+        first: list[Any] | None = None
         with Flight(self.fetch, self._ahead, concurrency, self.abort) as flight:
             while place is not None:
                 delivery = self._delivery(flight, place)
                 if delivery is not None and self.paging.counts:
                     before = self._other_than(before, delivery.records)
+                    if self.paging.may_wrap and delivery.whole:
+                        first = self._no_return(first, delivery.records)
                 place = self.paging.anew(place) if delivery is None else delivery.following
                 if place is not None:
                     watch.step(encode_cursor(self.paging.mark(place)))
@@ -90,6 +93,16 @@ class Reading:
             )
             raise CursorError(msg)
         return records
+
+    def _no_return(self, first: list[Any] | None, records: list[Any]) -> list[Any]:
+        # Single records without an id may well be equal.
+        if first is not None and len(records) > 1 and records == first:
+            msg = (
+                "the API gave the first page of this read again: behind its last page it seems to begin anew; page in "
+                "another way, or subclass RequestConnector and end where the API says so"
+            )
+            raise CursorError(msg)
+        return records if first is None else first
 
     def _cut(self, delivery: Delivery) -> Iterator[Page[Any]]:
         length, size = len(delivery.records), self.batch_size

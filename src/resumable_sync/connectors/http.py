@@ -69,10 +69,9 @@ class HTTPConnector(Connector[Any]):
 
     What goes wrong: 429, 408 and every 5xx, broken connections, answers that do not come in time, and bodies that
     are cut off or no JSON are tried again at the same place, as `Retry` says. `Retry-After` (seconds or a date) is
-    waited out, with the lease renewed meanwhile and a stop ending the wait, as far as `Retry(timeout=...)` lets it,
-    which is 60 s by default: give more where an API asks for more. A token that the API no longer knows is a
-    `CursorError`. Any other status is an `HTTPResponseError`. A stop while an answer is awaited takes effect when the
-    answer is there or given up.
+    waited out, with the lease renewed meanwhile and a stop ending the wait: whole, up to a day, unless
+    `Retry(timeout=...)` is given and shorter. A token that the API no longer knows is a `CursorError`. Any other status
+    is an `HTTPResponseError`. A stop while an answer is awaited takes effect when the answer is there or given up.
 
     Credentials may be in `auth`, `headers`, `params` and as user and password in the URL. They appear in no cursor,
     fingerprint, error, log or `repr`, and go to no other host: neither after a redirect nor by a link. One in the path
