@@ -157,6 +157,7 @@ PACKAGES = {
         "sinks.parquet",
     },
     "fsspec": {"_fsspec"},
+    "aiohttp": {"_fsspec"},
     "backports": {"_zstd"},
     "compression": {"_zstd"},
     "redis": {"stores._redis_link", "stores.redis"},

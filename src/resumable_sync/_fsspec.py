@@ -1,5 +1,7 @@
 """What connectors and sinks share of fsspec: calls whose errors tell no credentials."""
 
+import functools
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -12,6 +14,7 @@ from resumable_sync._errors import (
     TransientError,
     mask_credentials,
 )
+from resumable_sync._hidden import hidden_values, hide
 from resumable_sync._plain import suggestion
 
 __all__ = ["RemotePlace", "is_url", "shown_url"]
@@ -27,6 +30,8 @@ _KINDS: dict[int | None, type[OSError]] = {
     0: IsADirectoryError,
 }
 _SHORTEST_SECRET = 4
+_QUERY = re.compile(r"[\w.$-]+=")
+_LEFT_OUT = {"authorization", "cookie", "proxy-authorization", "accept", "accept-encoding", "user-agent"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 
 
@@ -39,6 +44,7 @@ class RemotePlace:
 
     Attributes:
         shown: The URL without credentials.
+        identity: The same for fingerprints: also where what is not shown makes the difference.
 
     Raises:
         ConfigurationError: If fsspec, where it is installed, knows no such filesystem.
@@ -48,7 +54,11 @@ class RemotePlace:
         _check_schemes(url)
         self._url = url
         self._options = dict(options or {})
-        self.shown = shown_url(url)
+        self._hidden = hidden_values()
+        plain = shown_url(url)
+        self.shown = hide(mask_credentials(plain), self._hidden)
+        digest = hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        self.identity = plain if plain == self.shown else f"{self.shown} {digest}"
 
     def call(self, work: Callable[[Any, str], T]) -> T:
         """Do work with the filesystem and the place's path in it; its errors become ours or the system's.
@@ -63,7 +73,7 @@ class RemotePlace:
             package, extra = "fsspec", "files"
             raise MissingExtraError(package, extra) from None
         try:
-            return work(*url_to_fs(self._url, **self._options))
+            return work(*url_to_fs(self._url, **_guarded(self._url, self._options)))
         except ResumableSyncError:
             raise
         except Exception as error:  # noqa: BLE001 - every filesystem has its own
@@ -76,6 +86,12 @@ class RemotePlace:
         # The web's filesystem says of whatever fails that there is no such file.
         cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
         error = cause if isinstance(cause, Exception) and not isinstance(cause, OSError) else error
+        if isinstance(error, _LedAwayError):
+            msg = (
+                f"{self.shown} redirects to another host, where the headers of storage_options must not go; give the "
+                "URL that it means, or only the header Authorization, which is left out there"
+            )
+            return ConfigurationError(msg)
         text = f"{self.shown}: {type(error).__name__}: {self._masked(str(error))}"
         kind: Any = _KINDS.get(_status(error)) or next(
             (kind for kind in _KINDS.values() if isinstance(error, kind)), None
@@ -90,7 +106,7 @@ class RemotePlace:
     def _masked(self, text: str) -> str:
         for secret in sorted(_secrets(self._url, self._options), key=len, reverse=True):
             text = text.replace(secret, "***")
-        return mask_credentials(text)
+        return hide(mask_credentials(text), self._hidden)
 
 
 def _check_schemes(url: str) -> None:
@@ -129,13 +145,66 @@ def _shown_link(link: str) -> str:
     scheme, colon, rest = link.partition("://")
     if not colon:
         return link
-    rest = re.split(r"[?#]", rest)[0] if scheme.startswith(("http", "ftp", "sftp", "webdav", "dav")) else rest
+    web = scheme.startswith(("http", "ftp", "sftp", "webdav", "dav"))
+    rest = re.split(r"[?#]", rest)[0] if web else _without_query(rest)
     host, slash, path = rest.partition("/")
     # A password that was not percent-encoded may hold a slash.
     host, path = ("", rest.rpartition("@")[2]) if "@" in path and ":" in host else (host, slash + path)
     user, at, place = host.rpartition("@")
     # In abfs://container@account it is no user.
     return f"{scheme}://{place if ':' in user or scheme.startswith('http') else user + at + place}{path}"
+
+
+def _without_query(rest: str) -> str:
+    """Give what is no web address without what looks like a query; a question mark may be a wildcard there."""
+    path, mark, query = rest.rpartition("?")
+    if not mark or not _QUERY.match(query):
+        return rest
+    return path if "/" not in query or mask_credentials(mark + query) != mark + query else rest
+
+
+class _LedAwayError(Exception):
+    """A redirect leads to another host."""
+
+
+def _guarded(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give options with which no header but those that aiohttp leaves out there goes to another host."""
+    links = url.split("::")
+    for at, link in enumerate(links):
+        scheme = link.partition("://")[0]
+        if scheme not in ("http", "https"):
+            continue
+        own = dict(options.get(scheme) or {})
+        # What stands for no protocol is for the first one.
+        mine = {**options, **own} if at == 0 else own
+        client = dict(mine.get("client_kwargs") or {})
+        headers = {*(mine.get("headers") or ()), *(client.get("headers") or ())}
+        if {str(name).lower() for name in headers} <= _LEFT_OUT:
+            continue
+        client["trace_configs"] = [*client.get("trace_configs", ()), _stay()]
+        if at == 0 and "client_kwargs" not in own:
+            options = {**options, "client_kwargs": client}
+        else:
+            options = {**options, scheme: {**own, "client_kwargs": client}}
+    return options
+
+
+@functools.cache
+def _stay() -> Any:
+    """Give what has aiohttp refuse to follow a redirect to another host; one for all, as filesystems are kept by it."""
+    from aiohttp import TraceConfig  # noqa: PLC0415 - only where there are web addresses
+
+    async def refuse(_session: Any, _context: Any, parameters: Any) -> None:
+        there = parameters.response.headers.get("Location", "")
+        here = parameters.response.url
+        target = here.join(type(here)(there))
+        safer = (here.scheme, here.port, target.scheme, target.port) == ("http", 80, "https", 443)
+        if target.host != here.host or not (target.origin() == here.origin() or safer):
+            raise _LedAwayError
+
+    config = TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
 
 
 def _secrets(url: str, options: Mapping[str, Any]) -> set[str]:

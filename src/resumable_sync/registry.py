@@ -12,9 +12,10 @@ function that makes the object. To add your own, declare it in the packaging of 
     crm = "acme_sync.crm:CRMConnector"
 
 Where its arguments are annotated with `str`, `int`, `float`, `bool`, `Literal`, lists and mappings of them, values of
-other types are refused before it is called. `${NAME}` in a value is replaced by the environment variable `NAME`, in the
-user and password of a URL percent-encoded as they must be there, and for an argument that is a number as that number;
-`$${` stands for `${`. Everything is built without connecting to anything.
+other types are refused before it is called. `${NAME}` in a value is replaced by the environment variable `NAME`, for an
+argument that is a number by that number. In a URL it is percent-encoded as it must be there: in user and password, as
+the value of a parameter (`?key=${NAME}`), and in the path of a web address, where a slash remains one. `$${` stands for
+`${`. Everything is built without connecting to anything.
 """
 
 import inspect

@@ -5,16 +5,26 @@ import pickle
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 import pytest
 from typing_extensions import override
 
-from resumable_sync import CursorError, Event, Retry, TransientError, TryFailed, run_full_sync
+from resumable_sync import (
+    ConfigurationError,
+    CursorError,
+    Event,
+    Retry,
+    TransientError,
+    TryFailed,
+    registry,
+    run_full_sync,
+)
 from resumable_sync._fsspec import shown_url
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
+from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -30,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
     ranges = True
     status = 200
     cut: int | None = None
+    headers_seen: ClassVar[list[dict[str, str]]] = []
 
     @override
     def log_message(self, format: str, *args: Any) -> None:
@@ -43,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, *, body: bool) -> None:
         kind = type(self)
+        kind.headers_seen.append(dict(self.headers))
         if kind.status != 200 or unquote(urlsplit(self.path).query) != f"sig={unquote(SECRET)}":
             self.send_error(kind.status if kind.status != 200 else 403)
             return
@@ -70,6 +82,7 @@ def web() -> Iterator[type[Handler]]:
     class Own(Handler):
         content = b"".join(b'{"n": %d}\n' % number for number in range(10))
         version = '"1"'
+        headers_seen: ClassVar[list[dict[str, str]]] = []
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -172,8 +185,78 @@ def test_a_pattern_in_memory() -> None:
         ("abfs://container@account/a.csv", "abfs://container@account/a.csv"),
         ("zip://*.csv::https://user:secret@host/a.zip?x=secret", "zip://*.csv::https://host/a.zip"),
         ("memory://a/?.csv", "memory://a/?.csv"),
+        ("abfs://c@acct/a.csv?sv=1&sig=se/cret", "abfs://c@acct/a.csv"),
+        ("s3://bucket/a?.csv?versionId=secret", "s3://bucket/a?.csv"),
+        ("gs://bucket/year?month=1/*.csv", "gs://bucket/year?month=1/*.csv"),
     ],
 )
 def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
     assert shown_url(url) == shown
-    assert shown in repr(CSVConnector(url))
+    source = CSVConnector(url)
+    assert shown in repr(source)
+    assert source.fingerprint is not None
+    assert "secret" not in f"{source!r}{source.fingerprint}{ParquetSink(url)!r}"
+
+
+def test_what_came_from_the_environment_is_not_shown() -> None:
+    data = {"type": "csv", "path": "https://host/${TOKEN}/a.csv;sig=${TOKEN}"}
+    sources = [registry.connector(data, environ={"TOKEN": token}) for token in ("secret-1", "secret-2")]
+    assert repr(sources[0]) == "CSVConnector('https://host/${TOKEN}/a.csv;sig=***')"
+    assert sources[0].fingerprint != sources[1].fingerprint
+    assert "secret" not in f"{sources[0].fingerprint}{sources[1].fingerprint}"
+    sink = registry.sink({"type": "parquet", "path": "memory://${TOKEN}/x"}, environ={"TOKEN": "secret-1"})
+    assert repr(sink).startswith("ParquetSink('memory://${TOKEN}/x'")
+
+
+@pytest.fixture
+def led(web: Any) -> Iterator[Any]:
+    """Give a server whose every file is somewhere else: at `location`."""
+
+    class Moved(BaseHTTPRequestHandler):
+        location = ""
+
+        @override
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", self.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD  # noqa: N815 - http.server's name
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Moved)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    Moved.url = f"http://127.0.0.1:{server.server_port}/moved.jsonl"  # type: ignore[attr-defined]
+    yield Moved
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    fsspec.filesystem("http").clear_instance_cache()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"client_kwargs": {"headers": {"X-Api-Key": PASSWORD}}},
+        {"headers": {"X-Api-Key": PASSWORD}},
+        {"http": {"client_kwargs": {"headers": {"X-Api-Key": PASSWORD}}}},
+    ],
+)
+def test_no_redirect_takes_a_header_to_another_host(web: Any, led: Any, options: Any) -> None:
+    led.location = web.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(ConfigurationError, match="redirects to another host, where the headers") as caught:
+        numbers(JSONLinesConnector(led.url, storage_options=options))
+    assert PASSWORD not in str(caught.value)
+    assert web.headers_seen == []
+
+
+def test_a_redirect_without_such_a_header_is_followed(web: Any, led: Any) -> None:
+    led.location = web.url.replace("127.0.0.1", "localhost")
+    options = {"client_kwargs": {"headers": {"Authorization": PASSWORD}}}
+    assert numbers(JSONLinesConnector(led.url, storage_options=options)) == list(range(10))
+    assert web.headers_seen
+    assert all("Authorization" not in headers for headers in web.headers_seen)

@@ -48,7 +48,7 @@ class RemoteFiles(Storage):
 
     def __init__(self, url: str, options: Mapping[str, Any] | None) -> None:
         self._place = RemotePlace(url, options)
-        self.shown = self.identity = self._place.shown
+        self.shown, self.identity = self._place.shown, self._place.identity
 
     @override
     def names(self) -> list[str]:
