@@ -3,6 +3,8 @@
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -12,6 +14,7 @@ from resumable_sync.testing import (
     KillAtStep,
     SyncParts,
     SyncProcesses,
+    _crash,
     crash_points,
     freeze_process,
     kill_randomly,
@@ -38,6 +41,16 @@ def _points(program: Program, every: int, *, first: int = 1, deaths: int = 1) ->
         every=every,
         deaths=deaths,
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "preferred", "largest"),
+    [({}, None, 1_000), ({}, 5_000, 5_000), ({"batch_size": None}, 5_000, 5_000), ({"batch_size": 7}, 5_000, 7)],
+)
+def test_a_batch_is_as_large_as_the_engine_makes_it(options: Any, preferred: int | None, largest: int) -> None:
+    sink = Mock(spec=[]) if preferred is None else Mock(preferred_batch_size=preferred)
+    parts = SyncParts(job_id="numbers", connector=None, sink=sink, store=None, options=options)
+    assert _crash._largest_batch(parts) == largest
 
 
 def test_the_engine_passes(tmp_path: Path) -> None:

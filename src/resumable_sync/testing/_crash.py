@@ -10,13 +10,13 @@ import attrs
 
 from resumable_sync._cursor import encode_cursor
 from resumable_sync._model import Guarantee, Job, JobStatus
+from resumable_sync._options import DEFAULT_BATCH_SIZE
 from resumable_sync.testing._processes import Ended, KillAtStep, SyncParts, SyncProcess, SyncProcesses
 
 __all__ = ["CrashReport", "crash_points", "kill_randomly"]
 
 Records = Callable[[], Sequence[Hashable]]
 
-_DEFAULT_BATCH_SIZE = 1_000
 _MOST_RECORDS = 100_000  # that "auto" puts into a batch
 _MOST_STARTS = 100_000
 
@@ -230,6 +230,12 @@ class _Tally:
         )
 
 
+def _largest_batch(parts: SyncParts) -> int:
+    """Give how many records may be open at a death, and so come again."""
+    size: Any = parts.options.get("batch_size") or getattr(parts.sink, "preferred_batch_size", DEFAULT_BATCH_SIZE)
+    return _MOST_RECORDS if size == "auto" else int(size)
+
+
 class _Judge:
     """Checks one run, after each death and at its end."""
 
@@ -239,8 +245,7 @@ class _Judge:
         self._parts = tally.parts
         self._expected = list(tally.expected())
         self._places = {record: place for place, record in enumerate(self._expected)}
-        size = self._parts.options.get("batch_size", _DEFAULT_BATCH_SIZE)
-        self._batch_size = _MOST_RECORDS if size == "auto" else int(size)
+        self._batch_size = _largest_batch(self._parts)
         self._job: Job | None = None
         self._token = 0
         self._open: Counter[int] = Counter()
