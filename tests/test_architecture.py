@@ -46,6 +46,7 @@ MODULES = {
     "_database": "adapter",
     "_driver_rows": "adapter",
     "_arrow": "adapter",
+    "_arrow_cast": "adapter",
     "_adbc_dbapi": "adapter",
     "_adbc_dialects": "adapter",
     "_adbc": "adapter",
@@ -148,6 +149,7 @@ PACKAGES = {
     "adbc_driver_postgresql": {"connectors._arrow_pages"},
     "pyarrow": {
         "_arrow",
+        "_arrow_cast",
         "_adbc_dbapi",
         "connectors._arrow_exact",
         "connectors.parquet",

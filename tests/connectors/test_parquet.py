@@ -143,6 +143,25 @@ def test_files_of_other_columns_are_refused(tmp_path: Path) -> None:
         ids(ParquetConnector(tmp_path / "*.parquet"))
 
 
+def test_types_are_those_of_the_first_file(tmp_path: Path) -> None:
+    first = pa.table({"a": pa.array([1], pa.int64()), "b": [None], "c": ["x"]})
+    write_table(first, tmp_path / "1.parquet")
+    write_table(pa.table({"c": ["y"], "a": pa.array([2], pa.int16()), "b": [5]}), tmp_path / "2.parquet")
+    connector: Any = ParquetConnector(tmp_path / "*.parquet")
+    one, two = connector.read(None, 9)
+    assert [*one.records.to_pylist(), *two.records.to_pylist()] == [
+        {"a": 1, "b": None, "c": "x"},
+        {"a": 2, "b": 5, "c": "y"},
+    ]
+    assert two.records.schema.field("a").type == pa.int64()
+    for other, kind in ((["03"], "string"), ([4.5], "double")):
+        write_table(pa.table({"a": other, "b": [5], "c": ["z"]}), tmp_path / "3.parquet")
+        with pytest.raises(
+            ValueError, match=f"the file '3.parquet' has the column 'a' as {kind}, which does not fit int"
+        ):
+            list(connector.read(two.cursor, 9))
+
+
 def test_reading_takes_constant_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     block = pa.table({"id": range(20_000), "text": ["x" * 100] * 20_000})

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+import re
 import uuid
 from collections.abc import Sequence
 from decimal import Decimal
@@ -80,7 +81,6 @@ KEPT: dict[str, tuple[Any, Any, Any, Any]] = {
     "datetime of SQLite": (types.DateTime(), "2026-03-29 01:30:00.123456", NAIVE, MOMENT),
     "old datetime": (types.DateTime(), MOMENT.replace(year=1), NAIVE, MOMENT.replace(year=1)),
     "instant": (types.DateTime(timezone=True), ZONED, INSTANT, UTC),
-    "instant in a plain column": (types.DateTime(), ZONED, NAIVE, UTC.replace(tzinfo=None)),
     "date": (types.Date(), dt.date(1, 2, 3), pa.date32(), dt.date(1, 2, 3)),
     "date of SQLite": (types.Date(), "2026-01-31", pa.date32(), dt.date(2026, 1, 31)),
     "time": (types.Time(), dt.time(23, 59, 58, 7), pa.time64("us"), dt.time(23, 59, 58, 7)),
@@ -158,6 +158,8 @@ MISFITS = [
     ({"a": 1}, {"a": math.nan}, "does not fit string"),
     (b"a", "secret", "was given a str, and is binary"),
     (UTC, MOMENT, "was given a time without a zone"),
+    (MOMENT, ZONED, "was given a time with a zone, and has none"),
+    (MOMENT, "2026-03-29T01:30:00+02:00", "was given a time with a zone, and has none"),
     (MOMENT, 7777, r"was given a int, and is timestamp\[us\]"),
     (MOMENT, "secret", r"does not fit timestamp\[us\]"),
     (dt.date(2026, 1, 1), MOMENT, "was given a time of a day"),
@@ -221,6 +223,61 @@ def test_types_by_name(tmp_path: Path) -> None:
     expected = [pa.int16(), pa.decimal128(9, 3), pa.timestamp("ms", "Europe/Berlin"), pa.string(), pa.float64()]
     assert table.schema.types == expected
     assert list(table.to_pylist()[0].values()) == [1, Decimal("1.5"), UTC.replace(microsecond=0), "7", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("timestamp[s]", MOMENT, r"was given a part of a second that timestamp\[s\] has no place for"),
+        ("timestamp[ms, UTC]", ZONED, "was given a part of a second that timestamp"),
+        ("time32[ms]", MOMENT.time(), r"was given a part of a second that time32\[ms\] has no place for"),
+        ("duration[s]", dt.timedelta(-1, microseconds=1), "was given a part of a second"),
+        ("timestamp[us]", ZONED, "was given a time with a zone, and has none"),
+        ("float", 1e300, "was given a number that float has no room for"),
+        ("halffloat", 1e30, "was given a number that halffloat has no room for"),
+    ],
+)
+def test_a_named_type_drops_nothing(tmp_path: Path, name: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        written(ParquetSink(tmp_path, types={"a": name}), tmp_path, (["a"], [(value,)]))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array([MOMENT]), pa.array([ZONED], INSTANT)),
+        (pa.array([ZONED], INSTANT), pa.array([MOMENT])),
+        (pa.array([dt.date(2026, 1, 31)]), pa.array([MOMENT])),
+        (pa.array([dt.time(1)]), pa.array([MOMENT])),
+        (pa.array([True]), pa.array([2])),
+        (pa.array([1.5], pa.float32()), pa.array([0.1, math.nan])),
+        (pa.array([Decimal("1.5")]), pa.array([1.26])),
+        (pa.array([1.5]), pa.array([Decimal("0.1234567890123456789")])),
+    ],
+    ids=str,
+)
+def test_arrow_data_of_another_type_that_would_lose_something(tmp_path: Path, first: Any, second: Any) -> None:
+    tables = [(None, pa.table({"a": one})) for one in (first, second)]
+    with pytest.raises(ValueError, match=f"column 'a' holds {re.escape(str(second.type))} where the files of this run"):
+        written(ParquetSink(tmp_path), tmp_path, *tables)
+
+
+def test_arrow_data_of_another_type_that_fits(tmp_path: Path) -> None:
+    first = pa.table({"a": [1.5], "b": [Decimal("10.25")], "c": pa.array([1], pa.int64()), "d": [MOMENT]})
+    second = pa.table({
+        "a": pa.array([0.5, math.nan], pa.float32()),
+        "b": [1.5, None],
+        "c": [2.0, None],
+        "d": [MOMENT, None],
+    })
+    found = written(ParquetSink(tmp_path), tmp_path, (None, first), (None, second)).to_pydict()
+    assert math.isnan(found["a"].pop())
+    assert found == {
+        "a": [1.5, 0.5],
+        "b": [Decimal("10.25"), Decimal("1.50"), None],
+        "c": [1, 2, None],
+        "d": [MOMENT, MOMENT, None],
+    }
 
 
 POSTGRES = """CREATE TABLE t (id integer PRIMARY KEY, big bigint, flag boolean, real4 real, real8 double precision,

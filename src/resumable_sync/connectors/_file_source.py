@@ -29,6 +29,7 @@ class Records(Protocol):
     """The records of an open file, from some place on."""
 
     columns: Sequence[str] | None
+    types: Mapping[str, Any] = {}  # of Arrow, by column, where the records are Arrow data
     facts: FileFacts
 
     @property
@@ -239,13 +240,15 @@ class FileSource(ConnectorPart[RecordT], SplittableConnector[RecordT], AnchoredC
     def _pages(self, names: list[str], position: Position | None, batch_size: int) -> Iterator[Page[RecordT]]:
         start = 0 if position is None else names.index(position.file)
         columns: tuple[str, ...] | None = None
+        types: Mapping[str, Any] = {}
         for name, before in islice(zip(names, _before(names), strict=True), start, None):
             place = position.place if position is not None and name == position.file else None
             with closing(self._opened(name, place, names)) as records:
                 arranged = records
                 if records.columns is not None:
-                    columns = columns or self._columns(records.columns)
-                    arranged = _Arranged(records, columns, name)
+                    if columns is None:
+                        columns, types = self._first(self._storage.names()) or (tuple(records.columns), records.types)
+                    arranged = _Arranged(records, columns, types, name)
                 while taken := arranged.take(batch_size):
                     at = Position(file=name, place=tuple(records.place), facts=records.facts, before=before)
                     yield Page(taken, at.cursor(), columns)
@@ -259,16 +262,17 @@ class FileSource(ConnectorPart[RecordT], SplittableConnector[RecordT], AnchoredC
             text = f"{error}; it was there when the files were listed: call again to go on without it"
         raise FileNotFoundError(text)
 
-    def _columns(self, found: Sequence[str]) -> tuple[str, ...]:
-        """Give the columns of the run, which are those of the first file of the whole that has any."""
-        return self._first_columns(self._storage.names()) or tuple(found)
-
-    def _first_columns(self, names: list[str]) -> tuple[str, ...] | None:
+    def _first(self, names: list[str]) -> tuple[tuple[str, ...], Mapping[str, Any]] | None:
+        """Give the columns of the run and their types, which are those of the first file of the whole that has any."""
         for name in names:
             with closing(self._opened(name, None, names)) as records:
                 if records.columns is not None:
-                    return tuple(records.columns)
+                    return tuple(records.columns), records.types
         return None
+
+    def _first_columns(self, names: list[str]) -> tuple[str, ...] | None:
+        found = self._first(names)
+        return None if found is None else found[0]
 
     def _position(self, cursor: Cursor) -> Position:
         position = position_of(cursor)
@@ -334,14 +338,17 @@ class _Arranged(Records):
     Args:
         records: Those of a file.
         columns: Of the run.
+        types: Their Arrow types, by name, where the records are Arrow data.
         name: Of the file.
 
     Raises:
         ValueError: If the file has other columns.
     """
 
-    def __init__(self, records: Records, columns: Sequence[str], name: str) -> None:
+    def __init__(self, records: Records, columns: Sequence[str], types: Mapping[str, Any], name: str) -> None:
         self._records = records
+        self._types = types
+        self._name = name
         self.columns: Sequence[str] | None = columns
         self.facts = records.facts
         own = list(records.columns or ())
@@ -360,14 +367,36 @@ class _Arranged(Records):
         return self._records.place
 
     @override
-    def take(self, most: int) -> Sequence[Any]:
+    def take(self, most: int) -> Any:
         taken: Any = self._records.take(most)
         places = self._places
-        if places is None:
-            return taken  # type: ignore[no-any-return]
         if hasattr(taken, "select"):
-            return taken.select(places)  # type: ignore[no-any-return]
+            return self._as_types(taken if places is None else taken.select(places))
+        if places is None:
+            return taken
         return [tuple([record[place] for place in places]) for record in taken]
+
+    def _as_types(self, taken: Any) -> Any:
+        """Give Arrow data as the types of the first file.
+
+        Raises:
+            ValueError: If a value would be another one.
+        """
+        if all(field.type == self._types.get(field.name, field.type) for field in taken.schema):
+            return taken
+        from resumable_sync._arrow_cast import cast_exactly  # noqa: PLC0415 - files of text do without Arrow
+
+        made = {}
+        for field, values in zip(taken.schema, taken.columns, strict=True):
+            made[field.name] = cast_exactly(values, self._types.get(field.name, field.type))
+            if made[field.name] is None:
+                msg = (
+                    f"the file {self._name!r} has the column {field.name!r} as {field.type}, which does not fit "
+                    f"{self._types[field.name]}, as which the first one has it; write it with one type, or sync it in "
+                    "a job of its own"
+                )
+                raise ValueError(msg)
+        return type(taken).from_pydict(made)
 
     @override
     def close(self) -> None:

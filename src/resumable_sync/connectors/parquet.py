@@ -43,7 +43,8 @@ class ParquetConnector(FileSource[Any], DescribingConnector):
 
     `split` gives parts that begin where a row group does, also within a file.
 
-    All files of a pattern must have the same columns; where their order differs, it becomes that of the first file.
+    All files of a pattern must have the same columns; where their order or types differ, they become those of the first
+    file, and a value that does not fit is refused.
     Memory is that of a page and of a buffer for each column, as far as the file's own pages are small.
 
     Args:
@@ -238,6 +239,8 @@ class _Groups(Records):
             raise ValueError(msg)
         self.facts = file.facts
         self.columns: Sequence[str] | None = names if wanted is None else list(wanted)
+        # A column of nothing but null has the type of whatever comes.
+        self.types = {one.name: one.type for one in file.parquet.schema_arrow if str(one.type) != "null"}
         self._file = file
         self._group, self._row = place[0], place[1]
         rows = file.rows[:stop]

@@ -5,12 +5,14 @@ What does not fit the type of its column raises `ValueError` with the column's n
 
 import datetime as dt
 import ipaddress
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from resumable_sync._arrow import pyarrow
+from resumable_sync._arrow_cast import cast_exactly, family_of
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import ArrowRows, CopyText, Format
 from resumable_sync._model import Batch
@@ -109,19 +111,22 @@ class Tables:
     def _array(self, field: Any, values: Sequence[Any]) -> Any:
         pa = pyarrow()
         try:
-            return pa.array(self._converted(field, values), type=field.type)
+            made = pa.array(self._converted(field, values), type=field.type)
+            _check_room(made, values)
         except (pa.ArrowException, TypeError, ValueError, ArithmeticError, UnicodeError) as error:
             # Arrow's own text holds the value.
             own = type(error) is MisfitError
             what = str(error) if own else f"holds a value that does not fit {field.type}"
+        else:
+            return made
         raise ValueError(
             f"column {field.name!r} {what}; convert it before, or name a type in types={{{field.name!r}: ...}}"
         )
 
     def _converted(self, field: Any, values: Sequence[Any]) -> Sequence[Any]:
-        family = _family(field.type)
+        family = family_of(field.type)
         convert = _document if field.name in self._documents and family == "string" else None
-        plain = _PLAIN.get(family)
+        plain = frozenset() if _step_of(field.type) else _PLAIN.get(family)
         kinds = set(map(type, values)) - {type(None)}
         if plain is None or (convert is None and kinds <= plain):
             return values
@@ -140,27 +145,23 @@ class Tables:
         ])
         _check_names(table.schema.names, schema.names)
         arrays = [
-            _cast(table.column(field.name), field)
+            self._cast(table.column(field.name), field)
             if field.name in table.schema.names
             else pa.nulls(len(table), field.type)
             for field in schema
         ]
         return pa.table(arrays, schema=schema)
 
-
-def _cast(values: Any, field: Any) -> Any:
-    pa = pyarrow()
-    if values.type == field.type:
-        return values
-    try:
-        return values.cast(field.type)
-    except (pa.ArrowException, ValueError):
-        pass
-    msg = (
-        f"column {field.name!r} holds {values.type} where the files of this run hold {field.type}; give it one type, "
-        f"or name that in types={{{field.name!r}: ...}}"
-    )
-    raise ValueError(msg)
+    def _cast(self, values: Any, field: Any) -> Any:
+        # Where a type of few digits was named, it was asked for.
+        made = cast_exactly(values, field.type, rounds=field.name in self._types)
+        if made is None:
+            msg = (
+                f"column {field.name!r} holds {values.type} where the files of this run hold {field.type}, which not "
+                f"all values of it fit; give it one type, or name that in types={{{field.name!r}: ...}}"
+            )
+            raise ValueError(msg)
+        return made
 
 
 def _decoded(kind: Any) -> Any:
@@ -220,28 +221,6 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _family(kind: Any) -> str:
-    types = pyarrow().types
-    if types.is_timestamp(kind):
-        return "instant" if kind.tz is not None else "datetime"
-    for is_kind, name in (
-        (types.is_boolean, "bool"),
-        (types.is_integer, "int"),
-        (types.is_floating, "float"),
-        (types.is_decimal, "decimal"),
-        (types.is_string, "string"),
-        (types.is_large_string, "string"),
-        (types.is_binary, "bytes"),
-        (types.is_large_binary, "bytes"),
-        (types.is_date, "date"),
-        (types.is_time, "time"),
-        (types.is_duration, "duration"),
-    ):
-        if is_kind(kind):
-            return name
-    return "other"
-
-
 # Of exactly these types values go as they are. Times are looked at for their zone.
 _PLAIN: dict[str, frozenset[type]] = {
     "bool": frozenset({bool}),
@@ -258,11 +237,48 @@ _PLAIN: dict[str, frozenset[type]] = {
 }
 
 
+_STEPS = {"s": 1_000_000, "ms": 1_000}
+
+
+def _step_of(arrow_type: Any) -> int | None:
+    """Give how many microseconds are the shortest time that a type tells, if that is more than one."""
+    return _STEPS.get(getattr(arrow_type, "unit", ""))
+
+
+def _in_steps(convert: Converter, arrow_type: Any) -> Converter:
+    """Give a converter that refuses what pyarrow would cut off of a time."""
+    step = _step_of(arrow_type)
+    if step is None:
+        return convert
+
+    def checked(value: Any) -> Any:
+        moment = convert(value)
+        if (moment.microseconds if isinstance(moment, dt.timedelta) else moment.microsecond) % step:
+            raise MisfitError(f"was given a part of a second that {arrow_type} has no place for")
+        return moment
+
+    return checked
+
+
+def _check_room(made: Any, values: Sequence[Any]) -> None:
+    """See to it that no number has become an infinity, in a type of fewer bits than Python's.
+
+    Raises:
+        MisfitError: If one has.
+    """
+    types = pyarrow().types
+    if not (types.is_float16(made.type) or types.is_float32(made.type)):
+        return
+    for number, value in zip(made.to_pylist(), values, strict=True):
+        if number is not None and math.isinf(number) and not math.isinf(value):
+            raise MisfitError(f"was given a number that {made.type} has no room for")
+
+
 def _converter(family: str, kind: type, arrow_type: Any) -> Converter:
     base = base_of(kind)
     found = _CONVERTERS.get((family, base)) if base is not None else None
     if found is not None:
-        return found
+        return _in_steps(found, arrow_type)
 
     def refuse(_value: Any) -> Any:
         raise MisfitError(f"was given a {kind.__name__}, and is {arrow_type}")
@@ -305,7 +321,10 @@ def _aware(value: dt.datetime) -> dt.datetime:
 
 
 def _naive(value: dt.datetime) -> dt.datetime:
-    return value if value.tzinfo is None else value.astimezone(dt.UTC).replace(tzinfo=None)
+    if value.tzinfo is not None:
+        msg = "was given a time with a zone, and has none"
+        raise MisfitError(msg)
+    return value
 
 
 def _midnight(value: dt.datetime) -> dt.date:

@@ -59,7 +59,9 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, P
     Every value arrives exactly, or is refused with `ValueError`, which names the column and not the value. The types
     are those of the source's columns: whole numbers int64, NUMERIC(12, 2) decimal128(12, 2), without digits
     decimal128(38, 18), never a float; times with a zone timestamp[us, UTC], without one timestamp[us]; dates, times of
-    day, bytes, booleans, intervals and arrays what Parquet has for them; JSON the text of a document, UUIDs text. Where
+    day, bytes, booleans, intervals and arrays what Parquet has for them; JSON the text of a document, UUIDs text. A
+    time with a zone does not go into a column of times without one, nor a part of a second into one that is named as
+    `timestamp[s]`; only in one that is named `float` or `halffloat` numbers are the nearest that these have. Where
     a connector tells no columns, the values of the first batch decide for the whole run, and None for text. What a
     source keeps otherwise is made into that: the texts of SQLite's dates, its numbers in a NUMERIC column.
 
