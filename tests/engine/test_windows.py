@@ -221,6 +221,22 @@ def test_rows_that_change_before_they_are_written_are_read_anew(
     assert result.records == result.job.processed_records == len(files.rows(files.source))
 
 
+@pytest.mark.parametrize("passing_over", ["a trigger", "a constraint"])
+def test_rows_that_the_target_passes_over_are_counted_as_delivered(files: Files, passing_over: str) -> None:
+    files.run(files.target, ORDERS.replace("40)", "40) UNIQUE ON CONFLICT IGNORE" if "con" in passing_over else "40)"))
+    if passing_over == "a trigger":
+        condition = "WHEN new.note LIKE '%5' BEGIN SELECT RAISE(IGNORE); END"
+        files.run(files.target, f"CREATE TRIGGER passes BEFORE INSERT ON orders {condition}")
+    files.run(files.source, "UPDATE orders SET note = 'note 5' WHERE id % 10 = 0")
+    result = files.sync(throttle=meddle(files, [CHANGES["a row comes"]]))
+    assert (result.status, result.format, result.job.processed_records) == ("completed", SQLITE_WINDOW, 96)
+    by_windows = files.rows(files.target)
+    files.run(files.target, "DELETE FROM orders")
+    assert files.sync(fast_path=False).job.processed_records == 96
+    assert 60 < len(by_windows) < 90
+    assert files.rows(files.target) == by_windows
+
+
 def test_a_source_that_never_stands_still_is_read_as_python_values(files: Files) -> None:
     restless = meddle(files, [f"UPDATE orders SET x = x + {number} WHERE id = 40" for number in range(1, 9)])
     result = files.sync(throttle=restless)

@@ -24,6 +24,8 @@ _ATTACHED = "resumable_sync attached"
 # Nobody has such a folder: it is a database in memory, or an error where SQLite takes a URI for a path.
 _PROBE = "file:/resumable_sync/probe?mode=memory"
 
+_STALE = "the rows of the source changed between looking for them and writing them"
+
 
 @attrs.frozen
 class Attaching:
@@ -64,7 +66,7 @@ class Attaching:
 
 
 def write_window(
-    connection: Connection, window: SQLiteWindow, columns: Sequence[str], into: str, conflict: str
+    connection: Connection, window: SQLiteWindow, columns: Sequence[str], into: str, conflict: str, *, counts: bool
 ) -> None:
     """Insert the rows of a window, if they are what they were when the window was made.
 
@@ -74,22 +76,25 @@ def write_window(
         columns: Their columns.
         into: `INSERT INTO table (columns)`.
         conflict: What follows the rows, such as `ON CONFLICT ...`; may be empty.
+        counts: Whether the number of rows inserted is that of the rows given; else they are counted by themselves.
 
     Raises:
         StaleRecordsError: If they are not.
         DBAPIError: If the database refuses them, or a lock was waited for too long.
     """
     _attach(connection, window.uri)
-    ((count,),) = run_bare(connection, window.counted, window.parameters).fetchall()
-    same = count == window.rows
-    if same and window.digest is not None:
+    if window.digest is not None:
         rows = run_bare(connection, window.last, window.last_parameters).fetchall()
         by_name = sorted(range(len(columns)), key=columns.__getitem__)
-        same = [row_digest(row, by_name) for row in rows] == [window.digest]
-    if not same:
-        msg = "the rows of the source changed between looking for them and writing them"
-        raise StaleRecordsError(msg)
-    run_bare(connection, f"{into} {window.select} {conflict}", window.parameters)
+        if [row_digest(row, by_name) for row in rows] != [window.digest]:
+            raise StaleRecordsError(_STALE)
+    inserted = run_bare(connection, f"{into} {window.select} {conflict}", window.parameters)
+    if counts and inserted is not None:
+        count = inserted.rowcount
+    else:
+        ((count,),) = run_bare(connection, window.counted, window.parameters).fetchall()
+    if count != window.rows:
+        raise StaleRecordsError(_STALE)
 
 
 def _attach(connection: Connection, uri: str) -> None:

@@ -57,6 +57,8 @@ class Target:
         odd_unique: Names of unique indexes over parts or expressions of columns.
         copyable: Whether PostgreSQL can COPY into it.
         utc: Whether the database takes times for UTC where it must know (TIMESTAMP on MySQL and MariaDB).
+        counted: Whether it is certain that SQLite adds every row that it is given, and counts it: no trigger and no
+            `ON CONFLICT` of the table's own passes one over.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Target:
     odd_unique: tuple[str, ...] = ()
     copyable: bool = True
     utc: bool = True
+    counted: bool = False
 
 
 def quote(connection: Connection, name: str, schema: str | None = None) -> str:
@@ -136,7 +139,17 @@ def _reflect_sqlite(connection: Connection, name: str, schema: str | None, _quot
         )
         for row in rows
     ]
-    return {"columns": _by_name(columns), "primary_key": primary, "unique": tuple(unique)}
+    made: Sequence[Any] = connection.exec_driver_sql(
+        f"SELECT type, sql FROM {prefix or 'main.'}sqlite_master "  # noqa: S608 - quoted
+        "WHERE tbl_name = ? COLLATE NOCASE AND type <> 'index'",
+        (name,),
+    ).all()
+    return {
+        "columns": _by_name(columns),
+        "primary_key": primary,
+        "unique": tuple(unique),
+        "counted": [part.type for part in made] == ["table"] and "CONFLICT" not in made[0].sql.upper(),
+    }
 
 
 _POSTGRESQL_COLUMNS = text("""

@@ -183,7 +183,7 @@ class Writer:
 
         def insert(to: Connection, rows: Rows, _mark: str) -> None:
             if isinstance(rows, SQLiteWindow):
-                write_window(to, rows, columns, into, conflict)
+                write_window(to, rows, columns, into, conflict, counts=target.counted and not conflict)
                 return
             run_bare(to, statement, rows, many=True)
 
