@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["BEGUN", "main"]
+
+BEGUN = "begun"
+"""What is printed when everything is imported."""
 
 
 def main(**tasks: Callable[..., None]) -> None:
@@ -24,6 +27,7 @@ def main(**tasks: Callable[..., None]) -> None:
     """
     task, source, target, options = sys.argv[1:]
     arguments: dict[str, Any] = json.loads(options)
+    print(BEGUN, flush=True)
     begun = time.perf_counter()
     tasks[task](source, target, **arguments)
     print(json.dumps({"seconds": time.perf_counter() - begun}), flush=True)
