@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from connectors.http_api import API, Reply, Request, api_of, orders
 from doubles import FAST
-from resumable_sync import ConfigurationError, Connector, registry, run_full_sync
+from resumable_sync import ConfigurationError, Connector, TransientError, registry, run_full_sync
 from resumable_sync._cursor import encode_cursor
 from resumable_sync.connectors.http import (
     HTTPConnector,
@@ -327,6 +327,25 @@ def test_a_path_that_holds_what_is_given_as_a_credential_does_not_show_it(api: A
     with pytest.raises(HTTPResponseError, match=r"/k/\*\*\*/get answered 404") as caught:
         list(source.read(None, 5))
     assert "hush" not in f"{caught.value}{source!r}{source.fingerprint}"
+
+
+def test_a_request_of_ones_own_does_not_show_it_either(api: API) -> None:
+    class Own(RequestConnector[Any]):
+        headers: Mapping[str, str] = {"X-Api-Key": "hush-key9"}
+
+        @override
+        def request(self, cursor: Any, limit: int) -> httpx2.Request:
+            return httpx2.Request("GET", f"{api.url}/k/hush-key9/get")
+
+        @override
+        def parse(self, response: httpx2.Response) -> Any:
+            return response.json(), None
+
+    for reply in (Reply(None, 404), Reply(b"no json"), Reply(None, 302, {"Location": "http://localhost:1/"})):
+        api.next(reply)
+        with pytest.raises((HTTPResponseError, TransientError), match=r"/k/\*\*\*/get") as caught:
+            list(Own().read(None, 5))
+        assert "hush" not in str(caught.value)
 
 
 def test_a_digest_that_cannot_be_read_is_told(api: API) -> None:

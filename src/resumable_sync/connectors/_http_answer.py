@@ -77,12 +77,13 @@ class Answers:
         where = f"at {self.records!r}" if self.records else "as its body"
         msg = (
             f"{self.address} answered {what} {where}, not a list; correct records, the dotted path of the list"
-            f"{self._way_out(found)}"
+            f"{self._way_out(found, first=first)}"
         )
         raise HTTPResponseError(msg, status)
 
-    def _way_out(self, found: Any) -> str:
-        if found is not None and found is not MISSING:
+    def _way_out(self, found: Any, *, first: bool) -> str:
+        # On the first page a path that leads nowhere is more likely wrong.
+        if (first or found is not MISSING) and found is not None:
             return ""
         word = "null" if found is None else "missing"
         return f"; if this is how the API says that there are no records, give empty={word!r}"

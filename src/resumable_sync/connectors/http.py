@@ -314,13 +314,18 @@ class RequestConnector(TokenConnector[RecordT]):
 
     def _connected(self) -> Link:
         limits = Limits(timeout=self.timeout, max_response_bytes=self.max_response_bytes)
-        return Link(limits, 1, self.ssl_context)
+        return Link(limits, 1, self.ssl_context, self._not_shown())
+
+    def _not_shown(self) -> tuple[tuple[str, str], ...]:
+        user = self.auth if isinstance(self.auth, tuple) else None
+        return not_shown(secrets_of((), self.headers, user, {}), {})
 
     def _asked(self, link: Link, token: Any, limit: int) -> tuple[Sequence[RecordT], Any]:
         request = self.request(token, limit)
         for name, value in as_headers(self.headers).items():
             request.headers.setdefault(name, value)
-        shown, _, user = parse_url(str(request.url))
+        address, _, user = parse_url(str(request.url))
+        shown = attrs.evolve(address, hidden=self._not_shown())
         response = link.send(request, as_auth(self.auth or user))
         try:
             check_status(response.status_code, response.headers, str(shown), self.gone)
