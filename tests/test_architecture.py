@@ -155,6 +155,7 @@ PACKAGES = {
         "connectors.parquet",
         "sinks._arrow_schema",
         "sinks._adbc_arrow",
+        "sinks._ingest",
         "sinks._copy_arrow",
         "sinks.parquet",
     },

@@ -5,6 +5,7 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from sqlalchemy import URL, Engine, create_engine, make_url
@@ -86,6 +87,10 @@ class AdbcDatabase:
         scheme = re.match(r"\w[\w+.-]*://", head or rest)
         return (scheme[0] if scheme and at else "") + re.split(r"[?;#]", rest)[0]
 
+    def anew(self) -> "AdbcDatabase":
+        """Give the same database with connections of its own."""
+        return AdbcDatabase(*self.__getstate__())
+
     def close(self) -> None:
         """Close the connections; new ones are opened when it is used again."""
         if self._made is not None and self._made[0] == os.getpid():
@@ -94,14 +99,14 @@ class AdbcDatabase:
     def _make(self) -> Engine:
         adbc_dbapi()
         if self._kind is None:
-            first = self._connect()
+            first = self._connector()()
             self._kind = first.kind
             self._url = self._url_of(first.kind)
             first.close()
         assert self._url is not None  # noqa: S101 - for the type checker
         engine = create_engine(
             self._url.set(drivername=f"{'adbc' if self._kind == 'other' else self._kind}+{ADBC}"),
-            creator=self._connect,
+            creator=self._connector(),
             hide_parameters=True,
             # A connection that died while it lay in the pool must not fail the next batch.
             pool_pre_ping=self._kind != "sqlite",
@@ -124,20 +129,16 @@ class AdbcDatabase:
             url = url.set(database=str(path))
         return url
 
-    def _connect(self) -> AdbcConnection:
-        uri, driver, kind = self._uri, self._driver, self._kind
-        if self._url is not None and kind == "postgresql" and isinstance(driver, str):
-            uri = libpq_conninfo(self._url)
-        elif self._url is not None and kind == "sqlite" and isinstance(driver, str):
-            uri = str(self._url.database)
-        connect: Callable[..., Any] = _connect_of(driver) if isinstance(driver, str) else driver
-        try:
-            connection = connect(uri, db_kwargs=self._options) if self._options else connect(uri)
-        except adbc_dbapi().Error as error:
-            failed = clean(error, kind or "other")
-        else:
-            return _opened(connection, kind)
-        raise failed
+    def _connector(self) -> Callable[[], AdbcConnection]:
+        """Give what connects, without holding this, whose end ends the connections."""
+        uri = self._uri
+        if self._url is not None and isinstance(self._driver, str):
+            own: dict[str | None, Callable[[URL], str]] = {
+                "postgresql": libpq_conninfo,
+                "sqlite": lambda url: str(url.database),
+            }
+            uri = own[self._kind](self._url) if self._kind in own else uri
+        return partial(_connect, uri, self._driver, self._options, self._kind)
 
     @override
     def __getstate__(self) -> tuple[str, Driver | None, dict[str, str]]:
@@ -145,6 +146,17 @@ class AdbcDatabase:
 
     def __setstate__(self, state: tuple[str, Driver | None, dict[str, str]]) -> None:
         self.__init__(*state)  # type: ignore[misc]
+
+
+def _connect(uri: str, driver: Driver, options: Mapping[str, str], kind: str | None) -> AdbcConnection:
+    connect: Callable[..., Any] = _connect_of(driver) if isinstance(driver, str) else driver
+    try:
+        connection = connect(uri, db_kwargs=options) if options else connect(uri)
+    except adbc_dbapi().Error as error:
+        failed = clean(error, kind or "other")
+    else:
+        return _opened(connection, kind)
+    raise failed
 
 
 def _connect_of(package: str) -> Callable[..., Any]:

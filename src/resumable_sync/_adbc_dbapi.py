@@ -4,6 +4,7 @@ Transactions are begun and ended by statements, while the driver is in its mode 
 the other one it begins the next transaction at once, and PostgreSQL would end the session that seems to forget it.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time
@@ -153,8 +154,9 @@ class AdbcCursor:
         self.close()
 
     def __del__(self) -> None:
-        # Nobody fetches what `SELECT set_config(...)` gives, or closes it.
-        self.close()
+        # Nobody fetches what `SELECT set_config(...)` gives, or closes it. The connection may be closed by now.
+        with contextlib.suppress(Exception):
+            self.close()
 
     @property
     def description(self) -> Any:
@@ -176,12 +178,23 @@ class AdbcCursor:
             parameters = None
             self._cursor.adbc_statement.set_options(**{_COPIES: "false"})
         self._rows = self.table = None
+        if kind == "other" and _CHANGES.match(statement):
+            self._change(statement, parameters)
+            return
         self.connection.guarded(lambda: self._cursor.execute(statement, parameters or None))
         self._description = self._cursor.description
         self.rowcount = self._cursor.rowcount
         if kind == "sqlite" and not self._description and _CHANGES.match(statement):
             self.connection.guarded(lambda: self._cursor.execute("SELECT changes()"))
             self.rowcount = self.connection.guarded(self._cursor.fetchone)[0]
+
+    def _change(self, statement: str, parameters: Any) -> None:
+        sets = [parameters] if parameters else None
+        self.connection.guarded(lambda: self._cursor.executemany(statement, sets))
+        self._description, self.rowcount = None, self._cursor.rowcount
+        if self.rowcount < 0:
+            msg = "the driver does not tell how many rows a statement changed"
+            raise adbc_dbapi().NotSupportedError(msg, status_code=None)
 
     def executemany(self, statement: str, sets: Sequence[Any]) -> None:
         """Run a statement for each set of parameters."""

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.sql.compiler import SQLCompiler
 from typing_extensions import override
 
 from resumable_sync._adbc_dbapi import ADBC, adbc_dbapi, is_lost
@@ -76,10 +77,18 @@ class AdbcSQLite(_OverADBC, SQLiteDialect):
         return self.dbapi.sqlite_version_info if self.dbapi else None
 
 
+class _OtherCompiler(SQLCompiler):
+    @override
+    def for_update_clause(self, select: Any, **_: Any) -> str:
+        # Not every one has it; who writes what another one has written meanwhile is refused by the transaction.
+        return ""
+
+
 class OtherAdbc(_OverADBC):
     """A database of which nothing is known but what ADBC tells."""
 
     name = "adbc"
+    statement_compiler = _OtherCompiler
     supports_statement_cache = True
 
     @override

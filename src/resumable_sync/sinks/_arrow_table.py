@@ -33,10 +33,16 @@ class Tables:
 
     Args:
         types: Arrow types of columns, by name; they come before all others.
+        target: What has the columns, in messages.
+        named: Whether the user can name types.
     """
 
-    def __init__(self, types: Mapping[str, Any]) -> None:
+    def __init__(
+        self, types: Mapping[str, Any], target: str = "the files of this run hold", *, named: bool = True
+    ) -> None:
         self._types = types
+        self._target = target
+        self._named = named
         self._columns: dict[str, Column] = {}
         self._documents: Collection[str] = ()
 
@@ -119,9 +125,8 @@ class Tables:
             what = str(error) if own else f"holds a value that does not fit {field.type}"
         else:
             return made
-        raise ValueError(
-            f"column {field.name!r} {what}; convert it before, or name a type in types={{{field.name!r}: ...}}"
-        )
+        or_name = f", or name a type in types={{{field.name!r}: ...}}" if self._named else ""
+        raise ValueError(f"column {field.name!r} {what}; convert it before{or_name}")
 
     def _converted(self, field: Any, values: Sequence[Any]) -> Sequence[Any]:
         family = family_of(field.type)
@@ -156,9 +161,10 @@ class Tables:
         # Where a type of few digits was named, it was asked for.
         made = cast_exactly(values, field.type, rounds=field.name in self._types)
         if made is None:
+            or_name = f", or name that in types={{{field.name!r}: ...}}" if self._named else ""
             msg = (
-                f"column {field.name!r} holds {values.type} where the files of this run hold {field.type}, which not "
-                f"all values of it fit; give it one type, or name that in types={{{field.name!r}: ...}}"
+                f"column {field.name!r} holds {values.type} where {self._target} {field.type}, which not all values of "
+                f"it fit; give it one type{or_name}"
             )
             raise ValueError(msg)
         return made

@@ -18,6 +18,8 @@ from sqlalchemy import (
     Text,
     Update,
     bindparam,
+    insert,
+    literal,
     select,
     update,
 )
@@ -173,7 +175,7 @@ class TargetCheckpoint:
             StoreError: If the batch does not follow on the checkpoint.
         """
         if self.run_id is None:
-            msg = f"job {batch.job_id!r}: SQLSink was given a batch before begin(job); call that first"
+            msg = f"job {batch.job_id!r}: the sink was given a batch before begin(job); call that first"
             raise ConfigurationError(msg)
         cursor = encode_cursor(batch.cursor)
         moved = connection.execute(
@@ -224,11 +226,15 @@ class TargetCheckpoint:
             "finished": 0,
             "fencing_token": token,
         }
-        if is_mysql(connection.dialect):
+        if connection.dialect.name == "adbc":
+            there = select(literal(1)).select_from(self._rows).where(self._mine(job_id)).exists()
+            columns = [literal(value, self._rows.c[name].type) for name, value in values.items()]
+            connection.execute(insert(self._rows).from_select(list(values), select(*columns).where(~there)))
+        elif is_mysql(connection.dialect):
             connection.execute(mysql.insert(self._rows).values(values).prefix_with("IGNORE"))
         else:
-            insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-            connection.execute(insert(self._rows).values(values).on_conflict_do_nothing())
+            insert_into = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+            connection.execute(insert_into(self._rows).values(values).on_conflict_do_nothing())
 
 
 def _run_id(job: Job) -> str:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine
 
+from resumable_sync._adbc import AdbcDatabase
 from resumable_sync._database import LOCK_TIMEOUT, begin_write, is_mysql, make_engine
 
 __all__ = ["Link"]
@@ -21,13 +22,22 @@ class Link:
     """An engine and one connection of it, which is replaced when it breaks.
 
     Args:
-        url_or_engine: The target's database. An engine is used as it is, and not disposed of.
+        database: The target's. An engine is used as it is, and not disposed of.
     """
 
-    def __init__(self, url_or_engine: str | URL | Engine) -> None:
-        self.engine = make_engine(url_or_engine)
-        self._owned = not isinstance(url_or_engine, Engine)
+    def __init__(self, database: str | URL | Engine | AdbcDatabase) -> None:
+        self._adbc = database if isinstance(database, AdbcDatabase) else None
+        self._engine = None if isinstance(database, AdbcDatabase) else make_engine(database)
+        self._owned = not isinstance(database, Engine)
         self._connection: Connection | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; that of ADBC is made when it is first asked for."""
+        if self._engine is not None:
+            return self._engine
+        assert self._adbc is not None  # noqa: S101 - for the type checker
+        return self._adbc.engine
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Do work in a write transaction, which commits when it returns and rolls back when it raises."""
@@ -91,5 +101,7 @@ class Link:
     def close(self) -> None:
         """Give the connection back, and close an engine of our own."""
         self.release()
-        if self._owned:
+        if self._adbc is not None:
+            self._adbc.close()
+        elif self._owned:
             self.engine.dispose()

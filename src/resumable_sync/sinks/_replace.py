@@ -97,6 +97,8 @@ def refuse_staged(connection: Connection, job: Job, target: str, schema: str | N
     Raises:
         ConfigurationError: If that is so.
     """
+    if connection.dialect.name == "adbc":
+        return  # nothing is replaced there
     if not is_mysql(connection.dialect):
         schema = _swapper(connection).locate(connection, target, schema)
     staging = next((each for each in Registry(connection, schema).loading(job) if each.target == target), None)

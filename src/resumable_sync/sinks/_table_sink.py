@@ -240,7 +240,7 @@ class TableSink(Sink[Any], PreparingSink, CheckpointingSink, PartitionableSink):
     def _check(self, connection: Connection, target: Target, *, evolve: bool) -> None:
         """Refuse a target that does not fit, before anything is made or altered."""
         check_key(target, self._key_of(target), mysql=is_mysql(connection.dialect))
-        if self._columns:
+        if self._columns and connection.dialect.name != "adbc":
             check_columns(connection, (self._table, self._schema), target, self._columns, evolve=evolve)
 
     def _key_of(self, target: Target) -> Sequence[str]:
@@ -252,6 +252,9 @@ class TableSink(Sink[Any], PreparingSink, CheckpointingSink, PartitionableSink):
 
     def _make(self, connection: Connection, schema: str | None, name: str) -> None:
         columns = self._columns
+        if connection.dialect.name == "adbc":
+            msg = f"there is no table {self._shown()!r}, and how one is declared there is not known; create it"
+            raise ConfigurationError(msg)
         if not columns:
             msg = (
                 f"there is no table {self._shown()!r}, and the connector does not tell its columns, from which it "
@@ -326,7 +329,17 @@ class TableSink(Sink[Any], PreparingSink, CheckpointingSink, PartitionableSink):
         return self._settings()
 
     def _settings(self) -> dict[str, Any]:
-        runtime = ("_writers", "_replacement", "_token", "_job_id", "_lock", "_checkpoint", "_link", "_finalizer")
+        runtime = (
+            "_writers",
+            "_replacement",
+            "_token",
+            "_job_id",
+            "_lock",
+            "_checkpoint",
+            "_link",
+            "_finalizer",
+            "_probed",
+        )
         return {name: value for name, value in self.__dict__.items() if name not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

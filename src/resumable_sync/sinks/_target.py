@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError
@@ -59,6 +59,7 @@ class Target:
         utc: Whether the database takes times for UTC where it must know (TIMESTAMP on MySQL and MariaDB).
         counted: Whether it is certain that SQLite adds every row that it is given, and counts it: no trigger and no
             `ON CONFLICT` of the table's own passes one over.
+        place: Its name and schema, unquoted.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Target:
     copyable: bool = True
     utc: bool = True
     counted: bool = False
+    place: tuple[str, str | None] = attrs.field(default=("", None), eq=False)
 
 
 def quote(connection: Connection, name: str, schema: str | None = None) -> str:
@@ -95,13 +97,14 @@ def reflect(connection: Connection, name: str, schema: str | None) -> Target | N
         return None
     shown = f"{schema}.{name}" if schema else name
     qualified = quote(connection, name, schema or "main") if connection.dialect.name == "sqlite" else quoted
-    return Target(name=shown, quoted=quoted, qualified=qualified, **found)
+    return Target(name=shown, quoted=quoted, qualified=qualified, place=(name, schema), **found)
 
 
 def _reflectors(connection: Connection) -> Any:
     if is_mysql(connection.dialect):
         return _reflect_mysql
-    return {"postgresql": _reflect_postgresql, "sqlite": _reflect_sqlite}[connection.dialect.name]
+    known = {"postgresql": _reflect_postgresql, "sqlite": _reflect_sqlite, "adbc": _reflect_adbc}
+    return known[connection.dialect.name]
 
 
 def _by_name(columns: Sequence[TargetColumn]) -> dict[str, TargetColumn]:
@@ -205,6 +208,18 @@ def _reflect_postgresql(connection: Connection, _name: str, _schema: str | None,
         "unique": tuple(tuple(name for name in names if name) for names in indexes.values() if None not in names),
         "copyable": plain,
     }
+
+
+def _reflect_adbc(connection: Connection, name: str, schema: str | None, _quoted: str) -> dict[str, Any] | None:
+    try:
+        found = inspect(connection).get_columns(name, schema)
+    except NoSuchTableError:
+        return None
+    columns = [
+        TargetColumn(name=one["name"], declared=str(one["type"]), kind=source_kind(one["type"]), nullable=True)
+        for one in found
+    ]
+    return {"columns": _by_name(columns), "primary_key": (), "unique": ()}
 
 
 def _reflect_mysql(connection: Connection, _name: str, _schema: str | None, quoted: str) -> dict[str, Any] | None:

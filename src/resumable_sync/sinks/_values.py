@@ -18,7 +18,7 @@ from sqlalchemy import Dialect
 from resumable_sync.sinks._kinds import ROUND_SCALE, affinity, time_of_day
 from resumable_sync.sinks._target import TargetColumn
 
-__all__ = ["Rule", "convert"]
+__all__ = ["Rule", "convert", "exact_number"]
 
 Converter: TypeAlias = Callable[[Any], Any]
 
@@ -113,7 +113,7 @@ class Rule:
         of_day = self.column.kind == "time"
         converters: dict[str, Converter] = {
             "float": float,
-            "decimal": str if self._affinity in ("TEXT", "BLOB") else _exact_number,
+            "decimal": str if self._affinity in ("TEXT", "BLOB") else exact_number,
             "datetime": lambda value: _utc(value).isoformat(" ", "microseconds"),
             "date": dt.date.isoformat,
             "time": self._time(lambda value: value.isoformat("microseconds")),
@@ -199,7 +199,12 @@ def _json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _exact_number(value: Decimal) -> int | float:
+def exact_number(value: Decimal) -> int | float:
+    """Give the number of SQLite that is a decimal.
+
+    Raises:
+        ValueError: If there is none.
+    """
     if value.is_finite():
         if value == value.to_integral_value() and -_MAX_INT <= value < _MAX_INT:
             return int(value)

@@ -18,11 +18,16 @@ from resumable_sync.sinks._tables import error_codes
 __all__ = ["Zombies"]
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_SHORT = 24
+"""Digits of the digest that fit into the 63 bytes of a session's name, beside the token."""
+
 # The comment comes first, since a server shows only the beginning of a statement. The role's own sessions it may end.
 _END = text("""
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
-        AND state = 'active' AND CAST(substring(query FROM CAST(:mark AS text)) AS bigint) < :token
+        AND state = 'active' AND CAST(
+            COALESCE(substring(query FROM CAST(:mark AS text)), substring(application_name FROM CAST(:name AS text)))
+            AS bigint) < :token
 """)
 
 
@@ -42,6 +47,10 @@ class Zombies:
         """Give the comment that a COPY begins with."""
         return f"/* resumable_sync {self._digest(job_id)} {token} */"
 
+    def named(self, job_id: str, token: int) -> str:
+        """Give the name of a session in whose COPY nobody can put a comment."""
+        return f"resumable_sync {self._digest(job_id)[:_SHORT]} {token}"
+
     def end(self, connection: Connection, job_id: str, token: int) -> None:
         """End those of a job that are inside a COPY; what they wrote is rolled back.
 
@@ -49,7 +58,8 @@ class Zombies:
         """
         if connection.dialect.name == "postgresql":
             mark = rf"^/\* resumable_sync {self._digest(job_id)} (\d+) \*/"
-            connection.execute(_END, {"mark": mark, "token": token})
+            name = rf"^resumable_sync {self._digest(job_id)[:_SHORT]} (\d+)$"
+            connection.execute(_END, {"mark": mark, "name": name, "token": token})
 
     def end_if_blocking(self, error: DBAPIError, connection: Connection, job_id: str, token: int) -> None:
         """End them if an error says that a lock was waited for too long, so that the next try gets it.

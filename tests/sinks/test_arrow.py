@@ -1,0 +1,216 @@
+"""`ArrowSink`: exact values or a refusal, any driver whose transactions hold, and no credentials in sight."""
+
+import pickle
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+from sqlalchemy import create_engine
+
+from resumable_sync import ConfigurationError, Page, registry, run_full_sync
+from resumable_sync.connectors.arrow import ArrowConnector
+from resumable_sync.sinks.arrow import ArrowSink
+from resumable_sync.stores.memory import MemoryJobStore
+
+MOMENT = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
+TYPES = {
+    "small": ("smallint", pa.array([7], pa.int64()), 7),
+    "whole": ("integer", pa.array([7], pa.int16()), 7),
+    "double": ("double precision", pa.array([3], pa.int64()), 3.0),
+    "short": ("real", pa.array([0.5], pa.float64()), 0.5),
+    "exact": ("numeric(12, 2)", pa.array([12.5], pa.float64()), Decimal("12.50")),
+    "free": ("numeric", pa.array([Decimal("1.123")], pa.decimal128(5, 3)), Decimal("1.123")),
+    "many": ("numeric[]", pa.array([[Decimal("1.5"), None]], pa.list_(pa.decimal128(5, 1))), [Decimal("1.5"), None]),
+    "ints": ("integer[]", pa.array([[1, 2]], pa.list_(pa.int64())), [1, 2]),
+    "uuid": ("uuid", pa.array([str(UUID(int=7))]), UUID(int=7)),
+    "doc": ("json", pa.array(['{"a": 1}']), {"a": 1}),
+    "docb": ("jsonb", pa.array(['{"a": 1}']), {"a": 1}),
+    "zoned": ("timestamptz", pa.array([MOMENT], pa.timestamp("ns", "Europe/Berlin")), MOMENT),
+    "plain": ("timestamp", pa.array([MOMENT.replace(tzinfo=None)], pa.timestamp("ms")), MOMENT.replace(tzinfo=None)),
+    "day": ("date", pa.array([date(2026, 1, 31)]), date(2026, 1, 31)),
+    "hour": ("time", pa.array([time(1, 2)]), time(1, 2)),
+    "span": ("interval", pa.array([timedelta(days=1)]), timedelta(days=1)),
+    "raw": ("bytea", pa.array([b"\0\xff"], pa.large_binary()), b"\0\xff"),
+    "yes": ("boolean", pa.array([True]), True),
+    "text": ("varchar(20)", pa.array(["ü\\N\t"]).dictionary_encode(), "ü\\N\t"),
+    "mood": ("mood", pa.array(["fine"]), "fine"),
+}
+
+
+class Records:
+    """Pages that are given."""
+
+    fingerprint = None
+
+    def __init__(self, *pages: Any) -> None:
+        self.pages = pages
+
+    def read(self, cursor: Any, batch_size: int) -> Iterator[Page[Any]]:
+        for number, page in enumerate(self.pages[cursor or 0 :], (cursor or 0) + 1):
+            yield Page(page, number)
+
+    def count(self) -> None:
+        return None
+
+
+@pytest.fixture
+def made() -> Iterator[list[Any]]:
+    sinks: list[Any] = []
+    yield sinks
+    for sink in sinks:
+        sink.close()
+
+
+def copy(sink: Any, *pages: Any) -> Any:
+    return run_full_sync("job", Records(*pages), sink, store=MemoryJobStore())
+
+
+def execute(url: str, *statements: str) -> list[Any]:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        results = [connection.exec_driver_sql(statement) for statement in statements]
+        rows = results[-1].all() if results[-1].returns_rows else []
+    engine.dispose()
+    return [tuple(row) for row in rows]
+
+
+def test_every_type_of_postgresql_is_made_that_of_its_column(postgres_url: str, made: list[Any]) -> None:
+    columns = ", ".join(f"{name} {declared}" for name, (declared, *_) in TYPES.items())
+    execute(postgres_url, "CREATE TYPE mood AS ENUM ('fine')", f"CREATE TABLE t ({columns}, more int DEFAULT 5)")
+    made.append(ArrowSink("t", "append", postgres_url))
+    given = pa.table({name: values for name, (_, values, _) in TYPES.items()})
+    nulls = pa.table({name: pa.nulls(1, values.type) for name, (_, values, _) in TYPES.items()})
+    dicts = [dict(row) for row in given.drop_columns(["exact", "double"]).to_pylist()]
+    dicts[0] |= {"exact": Decimal("12.5"), "double": 3.0, "doc": {"a": 1}, "uuid": UUID(int=7)}
+    assert copy(made[0], given, nulls, dicts).guarantee == "exactly_once"
+    rows = execute(postgres_url, "SELECT * FROM t ORDER BY small")
+    expected = tuple(value for *_, value in TYPES.values())
+    assert rows == [(*expected, 5), (*expected, 5), (*[None] * len(TYPES), 5)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "values"),
+    [
+        ("smallint", pa.array([70_000])),
+        ("bigint", pa.array([0.5])),
+        ("numeric(12, 2)", pa.array([0.125])),
+        ("numeric(12, 2)", pa.array([Decimal("0.125")])),
+        ("timestamptz", pa.array([MOMENT.replace(tzinfo=None)])),
+        ("timestamp", pa.array([MOMENT])),
+        ("uuid", pa.array(["secret"])),
+        ("inet", pa.array(["10.0.0.1"])),
+    ],
+    ids=str,
+)
+def test_what_a_column_of_postgresql_cannot_hold_is_refused(
+    postgres_url: str, made: list[Any], declared: str, values: Any
+) -> None:
+    execute(postgres_url, f"CREATE TABLE t (x {declared})")
+    made.append(ArrowSink("t", "append", postgres_url))
+    with pytest.raises((ValueError, ConfigurationError), match="column 'x'") as caught:
+        copy(made[0], pa.table({"x": values}))
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="no column 'y'"):
+        copy(made[0], pa.table({"y": values}))
+
+
+def test_sqlite_gets_what_sqlsink_writes(tmp_path: Path, made: list[Any]) -> None:
+    pytest.importorskip("adbc_driver_sqlite", reason="ADBC's driver for SQLite is not installed")
+    declared = {"i": "INT", "n": "NUMERIC(12, 2)", "d": "", "at": "DATETIME", "day": "DATE", "t": "TIME", "j": "TEXT"}
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        database.execute(f"CREATE TABLE t ({', '.join(f'{name} {kind}' for name, kind in declared.items())})")
+    numbers = [Decimal("12.99"), Decimal("3.00")]
+    rows = [
+        {"i": True, "n": number, "d": number, "at": MOMENT, "day": MOMENT.date(), "t": time(1, 2), "j": [1, "é"]}
+        for number in numbers
+    ]
+    made.append(registry.sink({"type": "arrow", "table": "t", "mode": "append", "uri": f"sqlite:///{tmp_path}/t.db"}))
+    copy(made[0], rows)
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        found = database.execute("SELECT * FROM t").fetchall()
+    rest = ("2026-01-31 12:00:00.500000", "2026-01-31", "01:02:00.000000", '[1,"é"]')
+    # The decimals of an Arrow column have one number of digits.
+    assert found == [(1, 12.99, f"12.99{'0' * 16}", *rest), (1, 3, f"3.{'0' * 18}", *rest)]
+    for values in (pa.array([float("nan")]), pa.array([2**63], pa.uint64()), pa.array([Decimal("0." + "1" * 25)])):
+        with pytest.raises(ValueError, match="column 'n'"):
+            copy(made[0], pa.table({"n": values}))
+
+
+class Other:
+    """A driver of a database that says it is another one than it is, and may forget what transactions are."""
+
+    def __init__(self, *, forgets: bool = False) -> None:
+        self.forgets = forgets
+
+    def __call__(self, uri: str, **_: Any) -> Any:
+        from adbc_driver_sqlite import dbapi
+
+        connection: Any = dbapi.connect(uri, autocommit=True)
+        connection.adbc_get_info = lambda: {"vendor_name": "Other"}
+        return Forgetful(connection) if self.forgets else connection
+
+
+class Forgetful:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.adbc_connection = self
+
+    def set_autocommit(self, _enabled: bool) -> None:
+        pass
+
+    def rollback(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def test_a_driver_whose_transactions_do_not_hold_is_refused(tmp_path: Path, made: list[Any]) -> None:
+    pytest.importorskip("adbc_driver_sqlite", reason="ADBC's driver for SQLite is not installed")
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        database.execute("CREATE TABLE t (id INTEGER)")
+    path = str(tmp_path / "t.db")
+    made += [
+        ArrowSink("t", "append", path, driver=Other(forgets=True)),
+        ArrowSink("t", "replace", path, driver=Other()),
+    ]
+    page = pa.table({"id": [1]})
+    with pytest.raises(ConfigurationError, match="cannot be kept together"):
+        copy(made[0], page)
+    with pytest.raises(ConfigurationError, match="mode='replace' is for PostgreSQL and SQLite"):
+        copy(made[1], page)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("t",)]
+    with pytest.raises(ConfigurationError, match="'append' or 'replace'"):
+        ArrowSink("t", "upsert", path, driver=Other())  # type: ignore[arg-type]
+
+
+def test_credentials_are_shown_nowhere(made: list[Any]) -> None:
+    made.append(ArrowSink("t", "append", "postgresql://etl:p%40ss@127.0.0.1:1/dw", options={"x": "p@ss"}))
+    assert "etl:***@127.0.0.1:1/dw" in repr(made[0])
+    made.append(pickle.loads(pickle.dumps(made[0])))
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - of the server that is not there
+        copy(made[1], pa.table({"id": [1]}))
+    assert "ss" not in str(caught.value).replace("password", "").replace("address", "").replace("class", "")
+
+
+def test_from_a_connector_into_a_sink_of_arrow(postgres_url: str, made: list[Any]) -> None:
+    execute(
+        postgres_url,
+        "CREATE TABLE source (id bigint PRIMARY KEY, total numeric(12, 2), u uuid, j jsonb, at timestamptz, note text)",
+        "INSERT INTO source SELECT i, i / 100.0, md5(i::text)::uuid, '{}', now(), NULL FROM generate_series(1, 50) i",
+    )
+    made += [ArrowConnector(postgres_url, "source"), ArrowSink("target", "replace", postgres_url)]
+    for _ in range(2):
+        result = run_full_sync("copy", made[0], made[1], store=MemoryJobStore(), batch_size=20)
+        assert (result.records, result.batches, result.guarantee) == (50, 3, "exactly_once")
+    difference = "(TABLE source EXCEPT TABLE target) UNION ALL (TABLE target EXCEPT TABLE source)"
+    same = difference.replace("TABLE source", "SELECT id, total, u, at, note FROM source")
+    assert execute(postgres_url, same.replace("TABLE target", "SELECT id, total, u, at, note FROM target")) == []
