@@ -132,6 +132,7 @@ DEFERRED = {
         "sinks._registry",
     ): "the register tells what other sinks would leave unpublished; SQLAlchemy is loaded then",
     ("_default_store", "stores.sql"): "store=None is a SQLJobStore, and who gives a store does not pay for SQLAlchemy",
+    ("_default_store", "stores.redis"): "or a RedisJobStore, where the environment names one",
 }
 
 # What is not of the standard library, and who may import it; a folder stands for its modules. An optional package

@@ -64,7 +64,7 @@ def replay_dead_letters(
         raise ConfigurationError(msg)
     if store is None:
         with default_store() as made:
-            return _replay(job_id, target, made)
+            return replay_dead_letters(job_id, sink, store=made)
     if not isinstance(store, DeadLetterStore):
         msg = f"job {job_id!r}: a {type(store).__name__} keeps no dead letters; use a store that does, as SQLJobStore"
         raise ConfigurationError(msg)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from cli.commands import Shop, write
@@ -17,8 +18,11 @@ from cli.conftest import Told
 from doubles import Numbers
 from packages import install_package
 from resumable_sync import Job, JobStatus, Lease, run_partitioned_sync
+from resumable_sync._fingerprint import COMPARED, fingerprint_text
+from resumable_sync.cli._common import _jobs_of_file, suggest_jobs
 from resumable_sync.cli._output import age, counted, one_line, plain
 from resumable_sync.cli._status import ExitStatus, worst
+from resumable_sync.cli._sync_commands import run
 from resumable_sync.cli._table import needs, standing
 from resumable_sync.cli._top import Rates
 from resumable_sync.stores.sql import SQLJobStore
@@ -100,6 +104,22 @@ def test_a_store_is_found_in_four_ways(call: Call, shop: Shop, monkeypatch: pyte
     assert told(call("jobs", "--json"))["id"] == "orders"
     both = call("jobs", "-c", "other.toml", "--store", shop.target)
     assert (both.status, both.err) == (2, "--store and --config both say where the store is; give one of them\n")
+
+
+def test_a_url_of_redis_is_a_store(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "redis://:hunter2hunter2@127.0.0.1:1/0"
+    monkeypatch.setenv("RESUMABLE_SYNC_STORE", url)
+    for told in (call("jobs"), call("jobs", "--store", "${RESUMABLE_SYNC_STORE}"), call("jobs", "--store", url)):
+        assert (told.status, "127.0.0.1:1" in told.err, SECRET in told.err) == (1, True, False), told.err
+    assert "StoreError" in told.err
+
+
+def test_a_completion_says_nothing_of_what_is_wrong(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "sync.toml").write_text("broken[")
+    context = click.Context(run, info_name="run")
+    for complete in (suggest_jobs, _jobs_of_file):
+        assert complete(context, run.params[0], "") == []
+    assert call("completion", "bash").status == 0
 
 
 def test_a_worker_is_asked_to_stop(call: Call, shop: Shop) -> None:
@@ -310,6 +330,7 @@ def test_rates_are_of_one_run() -> None:
     assert rates.now == {"a": 5.0}
 
 
+VERIFIES = fingerprint_text({"source": "a", "target": "b", COMPARED: "c"})
 LEASE = Lease(job_id="a", owner="host:1:x", fencing_token=1, expires_at=NOW)
 
 
@@ -329,6 +350,11 @@ LEASE = Lease(job_id="a", owner="host:1:x", fencing_token=1, expires_at=NOW)
             Job(id="a", status=JobStatus.INCOMPLETE, dead_letters=1),
             "incomplete",
             "1 dead letter: mend what refuses them, and replay",
+        ),
+        (
+            Job(id="verify a", status=JobStatus.INCOMPLETE, dead_letters=1, fingerprint=VERIFIES),
+            "incomplete",
+            "found differences in 1 range of keys: sync again, then verify again",
         ),
         (Job(id="a", status=JobStatus.COMPLETED), "completed", ""),
     ],

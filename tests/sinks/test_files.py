@@ -394,6 +394,8 @@ def test_arguments_that_cannot_work(make: Callable[[], object], told: str) -> No
 def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"the folder .* does not exist; make it"):
         begun(JSONLinesSink(tmp_path / "nowhere" / "a.jsonl"))
+    with pytest.raises(IsADirectoryError, match="is a folder; give the path of a file in it"):
+        begun(CSVSink(tmp_path))
 
 
 def test_from_file_to_file_through_stops_resets_and_new_runs(tmp_path: Path) -> None:

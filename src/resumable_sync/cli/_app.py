@@ -55,6 +55,8 @@ def app() -> None:
 def completion(shell: str) -> ExitStatus:
     """Print what makes SHELL complete commands, options and the names of jobs.
 
+    It prints what a shell reads, and so has no --json.
+
     \b
       resumable-sync completion bash >> ~/.bashrc
       resumable-sync completion zsh >> ~/.zshrc

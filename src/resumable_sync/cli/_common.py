@@ -4,7 +4,7 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from click.shell_completion import CompletionItem
 
 from resumable_sync import ConfigurationError, Job, JobStore, registry
 from resumable_sync._close import close_if_closable
-from resumable_sync._default_store import default_store
-from resumable_sync._plain import suggestion
+from resumable_sync._default_store import default_store, is_redis
+from resumable_sync._plain import fill, suggestion
 from resumable_sync.cli._config import build_store
 from resumable_sync.cli._output import Output
 from resumable_sync.cli._secrets import literal_secrets
@@ -70,7 +70,10 @@ def with_store(function: Function) -> Function:
     """Give a command the options that say where jobs are kept."""
     for option in (
         click.option(
-            "--store", "store_url", metavar="URL", help="The store's database; ${NAME} is taken from the environment."
+            "--store",
+            "store_url",
+            metavar="URL",
+            help="The store's database, or redis://...; ${NAME} is taken from the environment.",
         ),
         click.option(
             "-c", "--config", type=click.Path(), help=f"The sync file whose store it is (default: {DEFAULT_FILE})."
@@ -99,7 +102,8 @@ def store_of(config: str | None, store_url: str | None, output: Output | None = 
         msg = "--store and --config both say where the store is; give one of them"
         raise ConfigurationError(msg)
     if store_url is not None:
-        data = {"type": "sql", "url": store_url}
+        url = str(fill({"url": store_url}, ("--store",), os.environ).values["url"])
+        data = {"type": "redis" if is_redis(url) else "sql", "url": store_url}
         if output is not None and next(literal_secrets(data), None) is not None:
             output.warn(["--store holds a literal password, which other users of this host can see; write ${NAME}"])
         store = registry.store(data, place=("--store",))
@@ -130,11 +134,15 @@ def known_job(store: JobStore, job_id: str) -> Job:
 
 def suggest_jobs(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete the name of a job of the store."""
-    with store_of(context.params.get("config"), context.params.get("store_url")) as store:
+    # In the middle of a command line nobody wants to read what is wrong with a file or a store.
+    with suppress(Exception), store_of(context.params.get("config"), context.params.get("store_url")) as store:
         return [CompletionItem(job.id) for job in store.jobs() if job.id.startswith(typed)]
+    return []
 
 
 def _jobs_of_file(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    data = read_document(context.params.get("file") or DEFAULT_FILE).data
-    known = [data["job"]] if "job" in data else list(data.get("jobs", ()))
-    return [CompletionItem(job_id) for job_id in known if job_id.startswith(typed)]
+    with suppress(Exception):
+        data = read_document(context.params.get("file") or DEFAULT_FILE).data
+        known = [data["job"]] if "job" in data else list(data.get("jobs", ()))
+        return [CompletionItem(job_id) for job_id in known if job_id.startswith(typed)]
+    return []

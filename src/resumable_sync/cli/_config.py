@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 import attrs
 
 from resumable_sync import ConfigurationError, JobStore, MissingExtraError, Retry, Throttle, registry
-from resumable_sync._default_store import default_store
+from resumable_sync._default_store import default_store, is_redis
 from resumable_sync._options import SyncOptions, make_options
 from resumable_sync._plain import Filled, Place, at, fill, misfit, suggestion
 from resumable_sync._ports import check_ports
@@ -256,6 +256,8 @@ class _Reader:
             ENVIRONMENT_VARIABLE,
         )
 
+        if "url" not in sink and "store" not in self._data and is_redis(self._environ.get(ENVIRONMENT_VARIABLE, "")):
+            return None
         own = f"${{{ENVIRONMENT_VARIABLE}}}" if self._environ.get(ENVIRONMENT_VARIABLE) else DEFAULT_URL
         table = f"{sink['schema']}.{sink['table']}" if "schema" in sink else sink["table"]
         described = {"type": "sql", "url": sink.get("url") or store.get("url") or own, "table": table}

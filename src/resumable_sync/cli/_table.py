@@ -7,6 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from resumable_sync import Job
+from resumable_sync._fingerprint import is_verification
 from resumable_sync._parts_plan import PartsPlan, part_id
 from resumable_sync.cli._output import age, counted, one_line, progress_of
 
@@ -47,11 +48,13 @@ def needs(job: Job) -> str:
         return ""
     if job.stalled_attempts >= MANY_DEATHS:
         return f"died {job.stalled_attempts} times in a row at one place; find out why"
+    verifies = is_verification(job.fingerprint)
+    if found == "incomplete" and verifies:
+        return f"found differences in {counted(job.dead_letters, 'range')} of keys: sync again, then verify again"
     if found == "incomplete":
         return f"{counted(job.dead_letters, 'dead letter')}: mend what refuses them, and replay"
-    if found == "failed":
-        return f"run again; {one_line(job.error or '')}"
-    return "run again, it goes on"
+    again = "verify again" if verifies else "run again"
+    return f"{again}; {one_line(job.error or '')}" if found == "failed" else f"{again}, it goes on"
 
 
 def wholes(jobs: Iterable[Job]) -> list[Job]:

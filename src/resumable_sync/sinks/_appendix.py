@@ -108,10 +108,15 @@ class Appendix:
 
         Raises:
             FileNotFoundError: If the target's folder does not exist.
+            IsADirectoryError: If the target is a folder.
         """
         if not self.path.parent.is_dir():
             msg = f"the folder {str(self.path.parent)!r} of the target does not exist; make it"
             raise FileNotFoundError(msg)
+        if self.path.is_dir():
+            # Seen when the run is complete otherwise.
+            msg = f"the target {str(self.path)!r} is a folder; give the path of a file in it"
+            raise IsADirectoryError(msg)
         self.folder.mkdir(exist_ok=True)
         known: list[State | None] = []
         lock = Lock(self.folder / "lock")
