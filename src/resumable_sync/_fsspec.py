@@ -31,7 +31,8 @@ _KINDS: dict[int | None, type[OSError]] = {
 }
 _SHORTEST_SECRET = 4
 _QUERY = re.compile(r"[\w.$-]+=")
-_LEFT_OUT = {"authorization", "cookie", "proxy-authorization", "accept", "accept-encoding", "user-agent"}
+# Of no use to another host, or left out there by aiohttp: a cookie by its newer versions alone.
+_LEFT_OUT = {"authorization", "accept", "accept-encoding", "user-agent"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 
 
@@ -88,8 +89,8 @@ class RemotePlace:
         error = cause if isinstance(cause, Exception) and not isinstance(cause, OSError) else error
         if isinstance(error, _LedAwayError):
             msg = (
-                f"{self.shown} redirects to another host, where the headers of storage_options must not go; give the "
-                "URL that it means, or only the header Authorization, which is left out there"
+                f"{self.shown} redirects to another host, where headers and cookies of storage_options must not go; "
+                "give the URL that it means, or only the header Authorization, which is left out there"
             )
             return ConfigurationError(msg)
         text = f"{self.shown}: {type(error).__name__}: {self._masked(str(error))}"
@@ -168,7 +169,7 @@ class _LedAwayError(Exception):
 
 
 def _guarded(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give options with which no header but those that aiohttp leaves out there goes to another host."""
+    """Give options with which neither cookie nor header goes to another host, but what aiohttp leaves out there."""
     links = url.split("::")
     for at, link in enumerate(links):
         scheme = link.partition("://")[0]
@@ -179,7 +180,8 @@ def _guarded(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         mine = {**options, **own} if at == 0 else own
         client = dict(mine.get("client_kwargs") or {})
         headers = {*(mine.get("headers") or ()), *(client.get("headers") or ())}
-        if {str(name).lower() for name in headers} <= _LEFT_OUT:
+        cookies = mine.get("cookies") or client.get("cookies")
+        if not cookies and {str(name).lower() for name in headers} <= _LEFT_OUT:
             continue
         client["trace_configs"] = [*client.get("trace_configs", ()), _stay()]
         if at == 0 and "client_kwargs" not in own:

@@ -243,12 +243,13 @@ def led(web: Any) -> Iterator[Any]:
     [
         {"client_kwargs": {"headers": {"X-Api-Key": PASSWORD}}},
         {"headers": {"X-Api-Key": PASSWORD}},
+        {"client_kwargs": {"cookies": {"session": PASSWORD}}},
         {"http": {"client_kwargs": {"headers": {"X-Api-Key": PASSWORD}}}},
     ],
 )
 def test_no_redirect_takes_a_header_to_another_host(web: Any, led: Any, options: Any) -> None:
     led.location = web.url.replace("127.0.0.1", "localhost")
-    with pytest.raises(ConfigurationError, match="redirects to another host, where the headers") as caught:
+    with pytest.raises(ConfigurationError, match="redirects to another host, where headers and") as caught:
         numbers(JSONLinesConnector(led.url, storage_options=options))
     assert PASSWORD not in str(caught.value)
     assert web.headers_seen == []
