@@ -24,6 +24,7 @@ from pyarrow import parquet
 from sqlalchemy import create_engine, make_url
 
 from resumable_sync import run_full_sync
+from resumable_sync.connectors.arrow import ArrowConnector
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.stores.sql import SQLJobStore
@@ -33,12 +34,14 @@ ROUNDS = 5
 SIZES = (10_000, 50_000)
 FORM = "{:.2f} x"
 
+Connect = Callable[[str, str], SQLConnector | ArrowConnector]
 
-def library(source: str, target: Path, size: int) -> None:
+
+def library(source: str, target: Path, size: int, connect: Connect = SQLConnector) -> None:
     """Copy with the library."""
     with (
         SQLJobStore(f"sqlite:///{target.parent}/store.db") as store,
-        contextlib.closing(SQLConnector(source, "orders")) as connector,
+        contextlib.closing(connect(source, "orders")) as connector,
     ):
         store.delete("orders")
         result = run_full_sync("orders", connector, ParquetSink(target), store=store, batch_size=size)
@@ -78,13 +81,18 @@ def measure(report: Report, url: str, folder: Path) -> None:
     for size in SIZES:
         copies = (
             partial(library, url, target, size),
+            partial(library, url, target, size, ArrowConnector),
             partial(parquet_by_hand, plain, target, size, a_file_each=False),
             partial(parquet_by_hand, plain, target, size, a_file_each=True),
         )
-        ours, loop, files = alternate(ROUNDS, [partial(into_empty, target, copy) for copy in copies])
+        ours, arrow, loop, files = alternate(ROUNDS, [partial(into_empty, target, copy) for copy in copies])
         rates = rate(ours), rate(loop), rate(files)
+        by_arrow = rate(arrow), rate(loop), rate(files)
         name = f"PostgreSQL to Parquet, batches of {size:,}"
         report.add(f"{name}, against the loop", *rates, figure=1 / slowdown(ours, loop), form=FORM)
+        report.add(
+            f"{name}, by ArrowConnector, against the loop", *by_arrow, figure=1 / slowdown(arrow, loop), form=FORM
+        )
         report.add(f"{name}, against a file for each", *rates, figure=1 / slowdown(ours, files), form=FORM)
 
 
