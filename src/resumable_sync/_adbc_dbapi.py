@@ -315,6 +315,8 @@ def postgresql_literal(value: Any) -> str:  # noqa: PLR0911 - a return per kind
 
 def _key_text(scalar: Any) -> str:
     value = scalar.as_py()
+    if isinstance(value, bytes) and str(scalar.type).startswith("fixed_size_binary"):
+        return str(UUID(bytes=value))  # before Arrow knew them
     if isinstance(value, bytes):
         return rf"\x{value.hex()}"
     if isinstance(value, datetime):

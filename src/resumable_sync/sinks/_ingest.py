@@ -139,12 +139,13 @@ class _Field:
         source = given.schema.field(name).type if hasattr(given, "to_pylist") else None
         if self._declared in ("uuid", "json", "jsonb"):
             return pa.string()
-        if self._declared in _PLAIN or not self._declared or pa.types.is_string(kind):
-            return kind
         if self._declared == "numeric":
             if self._modifier < 0 and source is not None and pa.types.is_decimal(source):
                 return source
             return pa.decimal128(MOST_DIGITS, FREE_SCALE) if self._modifier < 0 else _numeric(self._modifier)
+        # The type of an enumeration is its name.
+        if self._declared in _PLAIN or not self._declared or pa.types.is_string(kind):
+            return kind
         if self._declared == "interval":
             return pa.duration("us")
         if self._declared.removeprefix("_") in _PLAIN:
