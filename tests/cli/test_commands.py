@@ -291,7 +291,7 @@ def test_a_wrong_option_is_a_usage_error(call: Call) -> None:
     assert told(call("run", "--json", "--max-records", "many"))["exit_status"] == 2
 
 
-@pytest.mark.once
+@pytest.mark.crash  # `nox -s demo` is run as often as the tests are
 def test_the_demo_is_exact(call: Call, tmp_path: Path) -> None:
     done = call("demo", "--orders", "1000", "--kills", "1", "--folder", str(tmp_path / "demo"), "--json")
     page = tmp_path / "demo/report.html"

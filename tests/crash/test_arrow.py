@@ -55,7 +55,7 @@ class ArrowProgram(Program):
 @pytest.mark.parametrize(
     ("way", "mode", "every"),
     [
-        ("postgresql files", "append", 15),
+        pytest.param("postgresql files", "append", 15, marks=pytest.mark.crash),
         ("sqlite postgresql", "replace", 15),
         *(
             pytest.param(way, mode, 1, marks=pytest.mark.crash)

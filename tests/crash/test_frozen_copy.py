@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="ne
     ("store", "sink", "mode"),
     [
         ("postgresql", "store", "append"),
-        ("sqlite", "own", "append"),
+        pytest.param("sqlite", "own", "append", marks=pytest.mark.crash),
         *(
             pytest.param(store, sink, mode, marks=pytest.mark.crash)
             for store, sink in [("postgresql", "store"), ("sqlite", "own")]

@@ -39,7 +39,7 @@ def kill_at_steps(program: Program, *, deaths: int = 1, first: int = 1, every: i
         assert report.repeated == 0
 
 
-@pytest.mark.parametrize("sink", ["own", "plain"])
+@pytest.mark.parametrize("sink", ["own", pytest.param("plain", marks=pytest.mark.crash)])
 def test_killed_at_a_step(new_database: NewDatabase, sink: str) -> None:
     kill_at_steps(program_of(new_database, sink), every=9 if sink == "own" else 6)
 

@@ -66,6 +66,9 @@ INSIDE = [Fault("write", 2, freeze_process), Fault("write", 2, freeze_process, w
 INSIDE += [Fault("commit", 4, freeze_process), Fault("page", 3, freeze_process)]
 
 
+LONG = [pytest.param(kind, marks=pytest.mark.crash) for kind in ("postgresql", "mariadb")]
+
+
 def _name(value: object) -> str:
     return f"{value.when} {value.call}" if isinstance(value, Fault) else str(value)
 
@@ -85,7 +88,7 @@ def _overtake(program: Program, fault: Fault) -> None:
     [
         (FREE[0], "sqlite"),
         (FREE[1], "postgresql"),
-        (FREE[0], "mariadb"),
+        pytest.param(FREE[0], "mariadb", marks=pytest.mark.crash),
         pytest.param(FREE[1], "sqlite", marks=pytest.mark.crash),
         pytest.param(FREE[0], "postgresql", marks=pytest.mark.crash),
         pytest.param(FREE[1], "mariadb", marks=pytest.mark.crash),
@@ -125,7 +128,7 @@ def test_while_the_successor_is_at_work(new_database: NewDatabase, kind: str) ->
     ("store", "target", "fault"),
     [
         pytest.param("sqlite", "postgresql", Fault("write", 2, freeze_process), marks=pytest.mark.crash),
-        ("sqlite", "postgresql", Fault("write", 2, freeze_process, when="after")),
+        pytest.param("sqlite", "postgresql", Fault("write", 2, freeze_process, when="after"), marks=pytest.mark.crash),
         pytest.param("postgresql", "sqlite", Fault("write", 2, freeze_process), marks=pytest.mark.crash),
         ("postgresql", "sqlite", Fault("save", 5, freeze_process)),
     ],
@@ -142,7 +145,7 @@ def test_between_two_databases(new_database: NewDatabase, store: str, target: st
     assert sorted(program.delivered()) == program.expected()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.crash), "mariadb"])
+@pytest.mark.parametrize("kind", ["sqlite", *LONG])
 def test_a_plain_callable_takes_at_most_the_open_batch(new_database: NewDatabase, kind: str) -> None:
     program = _program(new_database, kind, kind, "plain")
     with SyncProcesses() as processes:

@@ -243,7 +243,7 @@ def test_a_run_that_goes_on_in_another_mode_is_refused(
     url = database_url if own else None
     sync(source, store, SQLSink("orders", "replace", url=url), max_records=20)
     other = SQLSink("orders", "upsert", key="id", url=url)
-    with pytest.raises(ConfigurationError, match=r"20 records of run 1 are in the staging table .* go on with that"):
+    with pytest.raises(ConfigurationError, match=r"records of run 1 go to the staging table .* go on with that"):
         sync(source, store, other)
     other.close()
     assert "orders" not in tables(engine)
@@ -256,7 +256,7 @@ def test_a_run_that_goes_on_in_another_mode_is_refused(
 def test_dead_letters_go_to_the_sink_that_publishes_their_run(source: str, store: SQLJobStore, engine: Engine) -> None:
     execute(engine, MAKE, OLD)
     sync(source, store, picky(13), on_refused="dead_letter")
-    with pytest.raises(ConfigurationError, match="49 records of run 1 are in the staging table"):
+    with pytest.raises(ConfigurationError, match="records of run 1 go to the staging table"):
         replay_dead_letters("orders", SQLSink("orders", mode="append"), store=store)
     assert seen(engine) == [(-1, "old")]
     assert replay_dead_letters("orders", SQLSink("orders", mode="replace"), store=store).status == JobStatus.COMPLETED

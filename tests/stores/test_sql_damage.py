@@ -60,6 +60,12 @@ SQLITE_DAMAGES: list[tuple[str, Any]] = [
 ]
 
 
+# MariaDB's are run by `nox -s crash`.
+mostly = pytest.mark.parametrize(
+    "database_url", ["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.crash)], indirect=True
+)
+
+
 @pytest.fixture
 def store(database_url: str) -> Iterator[SQLJobStore]:
     with SQLJobStore(database_url) as store:
@@ -101,6 +107,7 @@ def check_refused(store: SQLJobStore, engine: Engine, field: str) -> None:
     assert row(engine) == before
 
 
+@mostly
 def test_any_damaged_field_is_named_and_left(store: SQLJobStore, engine: Engine) -> None:
     for field, value in DAMAGES:
         lease = store.acquire("job", owner="one", ttl=60.0)
@@ -245,6 +252,7 @@ DAMAGED_ATTEMPTS: list[tuple[str, Any]] = [
 ]
 
 
+@mostly
 def test_damaged_lineage_is_named_and_stops_nothing(store: SQLJobStore, engine: Engine) -> None:
     for field, value in DAMAGED_ATTEMPTS:
         lease = store.acquire("job", owner="one", ttl=60.0)
@@ -303,6 +311,7 @@ DAMAGED_HISTORIES = [
 ]
 
 
+@mostly
 @pytest.mark.parametrize("text_of", DAMAGED_HISTORIES)
 def test_damaged_history_is_named_and_stops_nothing(
     store: SQLJobStore, engine: Engine, text_of: str, monkeypatch: pytest.MonkeyPatch

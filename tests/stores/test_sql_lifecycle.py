@@ -124,6 +124,9 @@ def test_a_pickled_store_knows_its_folder(tmp_path: Path, monkeypatch: pytest.Mo
         assert copy.load("job") is not None
 
 
+@pytest.mark.parametrize(
+    "database_url", ["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.crash)], indirect=True
+)
 def test_a_pickled_store_connects_in_another_process(database_url: str) -> None:
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).load('job').lease.owner)"
     with SQLJobStore(database_url) as store:
