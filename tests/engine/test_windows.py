@@ -12,8 +12,8 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from resumable_sync import Retry, TryFailed, plan_full_sync, run_full_sync
-from resumable_sync._formats import RECORDS, SQLITE_WINDOW, SQLiteWindow
+from resumable_sync import Retry, TransientError, TryFailed, plan_full_sync, run_full_sync
+from resumable_sync._formats import RECORDS, SQLITE_WINDOW, WINDOW_SCHEMA, SQLiteWindow
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks import _attach
 from resumable_sync.sinks.sql import SQLSink
@@ -234,6 +234,26 @@ def test_rows_that_the_target_passes_over_are_counted_as_delivered(files: Files,
     assert files.sync(fast_path=False).job.processed_records == 96
     assert 60 < len(by_windows) < 90
     assert files.rows(files.target) == by_windows
+
+
+def test_a_file_that_is_still_read_from_is_detached_at_another_try(files: Files) -> None:
+    files.run(files.target, ORDERS)
+    engine = create_engine(files.url(files.target), connect_args={"uri": True})
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        _attach._attach(connection, f"{files.source.as_uri()}?mode=ro")
+        reading = driver.execute(f"SELECT * FROM {WINDOW_SCHEMA}.orders")
+        assert reading.fetchone()
+        with pytest.raises(TransientError, match="still attached"):
+            _attach.detach(connection)
+        reading.close()
+        connection.rollback()
+        _attach.detach(connection)
+        _attach._attach(connection, f"{files.source.as_uri()}?mode=ro")
+        reading = driver.execute(f"SELECT * FROM {WINDOW_SCHEMA}.orders")
+    with engine.connect() as connection:
+        assert connection.connection.driver_connection is not driver
+    engine.dispose()
 
 
 def test_a_source_that_never_stands_still_is_read_as_python_values(files: Files) -> None:

@@ -5,7 +5,6 @@ stays attached, without any lock, until the connection goes back to its pool, or
 else than a window: names without a schema must find nothing in it.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any, Self
 
 import attrs
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import OperationalError
 
 from resumable_sync._anchor import row_digest
 from resumable_sync._database import run_bare, wrap_error
+from resumable_sync._errors import TransientError
 from resumable_sync._formats import WINDOW_SCHEMA, SQLiteWindow, StaleRecordsError
 
 __all__ = ["Attaching", "detach", "write_window"]
@@ -109,9 +110,17 @@ def _attach(connection: Connection, uri: str) -> None:
 
 
 def detach(connection: Connection) -> None:
-    """Detach what is attached to a connection, in a transaction that has read nothing of it."""
+    """Detach what is attached to a connection, in a transaction that has read nothing of it.
+
+    Raises:
+        TransientError: If SQLite still holds it from the transaction before, which another try gets over.
+    """
     if connection.info.get(_ATTACHED) is not None:
-        _run(connection, f"DETACH {WINDOW_SCHEMA}")
+        try:
+            _run(connection, f"DETACH {WINDOW_SCHEMA}")
+        except OperationalError as error:
+            msg = "the source is still attached to the target's connection"
+            raise TransientError(msg) from error
         del connection.info[_ATTACHED]
 
 
@@ -127,5 +136,7 @@ def _run(connection: Connection, statement: str, *parameters: str) -> None:
 
 def _returned(driver_connection: Any, record: Any) -> None:
     if record.info.pop(_ATTACHED, None) is not None and driver_connection is not None:
-        with contextlib.suppress(sqlite3.Error):  # closed
+        try:
             driver_connection.execute(f"DETACH {WINDOW_SCHEMA}")
+        except sqlite3.Error:  # closed, or still read from: the next one is a new one
+            record.invalidate()

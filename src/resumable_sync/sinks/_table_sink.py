@@ -218,8 +218,8 @@ class TableSink(Sink[Any], PreparingSink, CheckpointingSink, PartitionableSink):
         self._writers[job.id] = self._writer(attrs.evolve(loaded, name=self._shown()), connection)
 
     def _publish(self, connection: Connection, job: Job) -> None:
-        detach(connection)
         if self._replacement is not None:
+            detach(connection)
             self._replacement.complete(connection, job)
 
     def _target(self, connection: Connection) -> Target:
