@@ -43,6 +43,7 @@ def install(session: nox.Session, *groups: str) -> None:
 ONCE_MORE = ("-m", "not crash and not kills and not once and not server")
 # On a Python between the oldest and the newest one, what an imported package does is left out too.
 BETWEEN = ("-m", "not crash and not kills and not once and not server and not adapter")
+BETWEEN += tuple(f"--ignore=tests/{name}" for name in ("cli", "observers", "report", "testing", "worked"))
 LOWEST = ("-m", "not crash and not kills and not once and (not server or adapter)")
 # One more than a small machine has processors: many tests wait, for leases to end and for servers.
 PARALLEL = ("--numprocesses=3", "--dist=worksteal")
@@ -60,8 +61,8 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     seen.append(session.python)
     newer = PYTHONS[PYTHONS.index(str(session.python)) + 1 :]
-    again = BETWEEN if any(shutil.which(f"python{python}") for python in newer) else ONCE_MORE
-    run_pytest(session, *PARALLEL, *(again if len(seen) > 1 else ()))
+    between = any(shutil.which(f"python{python}") for python in newer)
+    run_pytest(session, *PARALLEL, *((BETWEEN if between else ONCE_MORE) if len(seen) > 1 else ()))
 
 
 @nox.session(python=PYTHONS[0], venv_backend="uv")

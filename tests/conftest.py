@@ -4,6 +4,7 @@ A server that cannot be had is a skip that says why; with CI set, where nobody r
 """
 
 import contextlib
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.server)
         if item.path.stem in ADAPTERS:
             item.add_marker(pytest.mark.adapter)
+
+
+def pytest_collection_finish() -> None:
+    # Ten thousand tests, which nothing frees: who looks for garbage need not look there.
+    gc.collect()
+    gc.freeze()
 
 
 def _needs_server(item: pytest.Item) -> bool:

@@ -99,6 +99,7 @@ def test_frozen_between_transactions(new_database: NewDatabase, kind: str, fault
     _overtake(_program(new_database, kind, kind, "store"), fault)
 
 
+@pytest.mark.crash
 def test_frozen_before_its_commit(new_database: NewDatabase) -> None:
     _overtake(_program(new_database, "postgresql", "postgresql", "store"), INSIDE[2])
 

@@ -203,7 +203,7 @@ print(trial.kilobytes, dict(trial.outcomes))
 @pytest.mark.parametrize(
     ("sink", "step"),
     [
-        (SINKS[0], 96),
+        pytest.param(SINKS[0], 96, marks=pytest.mark.crash),
         *(pytest.param(sink, 4, marks=[pytest.mark.crash, pytest.mark.timeout(3600)]) for sink in SINKS),
     ],
 )
