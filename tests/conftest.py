@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.server)
         if item.path.stem in ADAPTERS:
             item.add_marker(pytest.mark.adapter)
+        if item.path.stem.endswith("conformance"):
+            item.add_marker(pytest.mark.suite)
 
 
 def pytest_collection_finish() -> None:

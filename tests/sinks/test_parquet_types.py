@@ -234,7 +234,8 @@ def test_types_by_name(tmp_path: Path) -> None:
         ("duration[s]", dt.timedelta(-1, microseconds=1), "was given a part of a second"),
         ("timestamp[us]", ZONED, "was given a time with a zone, and has none"),
         ("float", 1e300, "was given a number that float has no room for"),
-        ("halffloat", 1e30, "was given a number that halffloat has no room for"),
+        # Which takes no numbers of Python's in earlier versions of pyarrow.
+        ("halffloat", 1e30, "was given a number that halffloat has no room for|a value that does not fit halffloat"),
     ],
 )
 def test_a_named_type_drops_nothing(tmp_path: Path, name: str, value: Any, message: str) -> None:
