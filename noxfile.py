@@ -42,8 +42,10 @@ def install(session: nox.Session, *groups: str) -> None:
 # imported, also what the adapters do on a server.
 ONCE_MORE = ("-m", "not crash and not kills and not once and not server")
 # On a Python between the oldest and the newest one, what an imported package does is left out too.
-BETWEEN = ("-m", "not crash and not kills and not once and not server and not adapter")
-BETWEEN += tuple(f"--ignore=tests/{name}" for name in ("cli", "observers", "report", "testing", "worked"))
+BETWEEN = (
+    *("-m", "not crash and not kills and not once and not server and not adapter"),
+    *(f"--ignore=tests/{name}" for name in ("cli", "observers", "report", "testing", "worked")),
+)
 LOWEST = ("-m", "not crash and not kills and not once and (not server or (adapter and not suite))")
 # One more than a small machine has processors: many tests wait, for leases to end and for servers.
 PARALLEL = ("--numprocesses=3", "--dist=worksteal")
