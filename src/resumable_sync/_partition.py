@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 
-from resumable_sync._acquire import acquire
 from resumable_sync._coordinator import Coordinator
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, RecordT, SyncResult
@@ -18,7 +17,7 @@ from resumable_sync._protocols import Connector, JobStore, Observer, Sink
 from resumable_sync._report import annotate
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry, StopRequested
-from resumable_sync._session import keep, passed_over
+from resumable_sync._session import hold
 from resumable_sync._sinks import as_sink
 from resumable_sync._start import rules_of
 from resumable_sync._validate import MAX_JOB_ID_LENGTH, check_job_id
@@ -313,19 +312,10 @@ def _granted(pieces: Pieces) -> Coordinator | SyncResult:
     try:
         with pieces.stop.lifted():
             rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
-        rules = attrs.evolve(rules, seekable=False)
-        granted = acquire(
-            pieces.store,
-            pieces.job_id,
-            rules,
-            ttl=pieces.options.lease_ttl,
-            if_held=pieces.options.if_held,
-            retrier=pieces.retrier,
-            stop=pieces.stop,
-        )
-        if granted.lease is None or granted.job is None:
-            return passed_over(pieces, granted.job, granted.decision)
-        return Coordinator(pieces, granted.job, granted.decision, keep(pieces, granted.lease), rules.fingerprint)
+        held = hold(pieces, attrs.evolve(rules, seekable=False))
+        if isinstance(held, SyncResult):
+            return held
+        return Coordinator(pieces, held.job, held.decision, held.keeper, rules.fingerprint)
     except BaseException as error:
         annotate(error, pieces.job_id, None, None)
         raise

@@ -1,5 +1,7 @@
 """From the arguments of a call to its plan, or to an attempt that holds the lease."""
 
+import attrs
+
 from resumable_sync._acquire import acquire, give_back, look
 from resumable_sync._attempt import Attempt
 from resumable_sync._formats import RECORDS
@@ -7,11 +9,11 @@ from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Job, Lease, Plan, SyncResult
 from resumable_sync._pieces import Pieces
 from resumable_sync._report import annotate, log_decision, plan_of, result_of
-from resumable_sync._restart import Decision
+from resumable_sync._restart import Decision, Rules
 from resumable_sync._retry import StopRequested
 from resumable_sync._start import locate, offered_formats, pinned, rules_of
 
-__all__ = ["keep", "open_attempt", "passed_over", "plan"]
+__all__ = ["Held", "hold", "open_attempt", "plan"]
 
 
 def plan(pieces: Pieces) -> Plan:
@@ -59,19 +61,10 @@ def open_attempt(pieces: Pieces) -> Attempt | SyncResult:
 def _open(pieces: Pieces) -> Attempt | SyncResult:
     with pieces.stop.lifted():
         rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
-    granted = acquire(
-        pieces.store,
-        pieces.job_id,
-        rules,
-        ttl=pieces.options.lease_ttl,
-        if_held=pieces.options.if_held,
-        retrier=pieces.retrier,
-        stop=pieces.stop,
-    )
-    if granted.lease is None or granted.job is None:
-        return passed_over(pieces, granted.job, granted.decision)
-    keeper = keep(pieces, granted.lease)
-    attempt = Attempt(pieces, granted.job, granted.decision, keeper)
+    held = hold(pieces, rules)
+    if isinstance(held, SyncResult):
+        return held
+    attempt = Attempt(pieces, held.job, held.decision, held.keeper)
     try:
         with pieces.stop.lifted():
             attempt.begin(rules.fingerprint)
@@ -82,7 +75,38 @@ def _open(pieces: Pieces) -> Attempt | SyncResult:
     return attempt
 
 
-def keep(pieces: Pieces, lease: Lease) -> LeaseKeeper:
+@attrs.frozen
+class Held:
+    """A job in hand.
+
+    Attributes:
+        job: As stored, without its lease.
+        decision: What to do with it.
+        keeper: Keeps its lease.
+    """
+
+    job: Job
+    decision: Decision
+    keeper: LeaseKeeper
+
+
+def hold(pieces: Pieces, rules: Rules) -> Held | SyncResult:
+    """Acquire a job and begin to renew its lease; the result, if there is nothing to do."""
+    granted = acquire(
+        pieces.store,
+        pieces.job_id,
+        rules,
+        ttl=pieces.options.lease_ttl,
+        if_held=pieces.options.if_held,
+        retrier=pieces.retrier,
+        stop=pieces.stop,
+    )
+    if granted.lease is None or granted.job is None:
+        return _passed_over(pieces, granted.job, granted.decision)
+    return Held(granted.job, granted.decision, _keep(pieces, granted.lease))
+
+
+def _keep(pieces: Pieces, lease: Lease) -> LeaseKeeper:
     """Begin to renew a lease; it is given back if that cannot be."""
     keeper = LeaseKeeper(pieces.store, lease, pieces.options.lease_ttl, pieces.stop)
     try:
@@ -93,7 +117,7 @@ def keep(pieces: Pieces, lease: Lease) -> LeaseKeeper:
     return keeper
 
 
-def passed_over(pieces: Pieces, job: Job | None, decision: Decision) -> SyncResult:
+def _passed_over(pieces: Pieces, job: Job | None, decision: Decision) -> SyncResult:
     """Give the result of a call that found nothing to do, or somebody else at it."""
     log_decision(pieces.job_id, job, decision, pieces.guarantee)
     reason = decision.reason
