@@ -15,6 +15,7 @@ from sqlalchemy.sql import ColumnElement
 from resumable_sync._database import shown_url
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._keyset import KeyPart
+from resumable_sync.connectors._proofs import proofs_of, unique_sets
 from resumable_sync.connectors._statements import Statement, compile_statement
 
 __all__ = ["Source", "TableOrQuery", "is_query", "query_text", "resolve", "select_statement"]
@@ -140,7 +141,8 @@ def _table(connection: Connection, name: str, schema: str | None, given: Table |
         where = shown_url(connection.engine.url)
         msg = f"there is no table {f'{schema}.{name}' if schema else name!r} in {where}; it has {there}"
         raise ConfigurationError(f"{msg}: correct the name, or the database in the URL")
-    primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
+    proofs = proofs_of(connection, inspector, name, schema)
+    primary_key = proofs.primary_key
     selectable: FromClause
     if given is None:
         selectable = sa.table(name, *(sa.column(str(c["name"]), c["type"]) for c in reflected), schema=schema)
@@ -153,7 +155,7 @@ def _table(connection: Connection, name: str, schema: str | None, given: Table |
         columns=columns,
         nullable=_nullable(connection, reflected, primary_key),
         primary_key=primary_key,
-        unique=_unique(inspector, name, schema, columns, primary_key),
+        unique=unique_sets(proofs, columns),
         is_table=True,
         compound=_is_compound_view(connection, inspector, name, schema, primary_key),
     )
@@ -163,27 +165,6 @@ def _nullable(connection: Connection, reflected: Sequence[Any], primary_key: Seq
     # SQLite lets NULL into a primary key that is not declared NOT NULL.
     trusted = () if connection.dialect.name == "sqlite" else primary_key
     return {column["name"]: column["nullable"] and column["name"] not in trusted for column in reflected}
-
-
-def _unique(
-    inspector: sa.Inspector,
-    name: str,
-    schema: str | None,
-    columns: Mapping[str, ColumnElement[Any]],
-    primary_key: Sequence[str],
-) -> list[frozenset[str]]:
-    proofs = [frozenset(primary_key)] if primary_key else []
-    proofs += [frozenset(constraint["column_names"]) for constraint in inspector.get_unique_constraints(name, schema)]
-    # An index, unlike a constraint, may compare text otherwise than the column does.
-    text = {name for name, column in columns.items() if isinstance(column.type, sa.String | sa.types.NullType)}
-    for index in inspector.get_indexes(name, schema):
-        names = index["column_names"]
-        options = index.get("dialect_options", {})
-        partial = any(option.endswith("_where") for option in options)
-        prefixed = any(option.endswith("_length") for option in options)
-        if index["unique"] and None not in names and not partial and not prefixed and not text & set(names):
-            proofs.append(frozenset(str(column) for column in names))
-    return proofs
 
 
 def _is_compound_view(
