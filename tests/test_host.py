@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from resumable_sync._host import new_owner, owner_gone
+from resumable_sync._attempts.host import new_owner, owner_gone
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs Linux's /proc")
 
-PROGRAM = "from resumable_sync._host import new_owner; print(new_owner(), flush=True); input()"
+PROGRAM = "from resumable_sync._attempts.host import new_owner; print(new_owner(), flush=True); input()"
 
 
 def test_every_attempt_has_another_name() -> None:

@@ -10,7 +10,7 @@ from psycopg import errors
 from sqlalchemy.exc import DBAPIError, InternalError
 
 from resumable_sync import ConfigurationError, Retry
-from resumable_sync._options import make_options
+from resumable_sync._attempts.options import make_options
 from resumable_sync._retry import is_transient
 
 

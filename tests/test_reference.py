@@ -14,7 +14,7 @@ import pytest
 
 import resumable_sync
 from resumable_sync import registry, run_full_sync, run_partitioned_sync
-from resumable_sync._options import SyncOptions
+from resumable_sync._attempts.options import SyncOptions
 from resumable_sync._retry import Retry
 from resumable_sync.cli._config import VERIFY
 from resumable_sync.cli._status import ExitStatus

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resumable_sync._sizer import LEAST, MOST, START, TARGET_SECONDS, BatchSizer, first_size
+from resumable_sync._attempts.sizer import LEAST, MOST, START, TARGET_SECONDS, BatchSizer, first_size
 
 Cost = Callable[[int], float]
 

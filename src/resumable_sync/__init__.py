@@ -5,6 +5,7 @@ is called again after any death. Connectors live in `resumable_sync.connectors`,
 stores in `resumable_sync.stores`; conformance suites for your own in `resumable_sync.testing`.
 """
 
+from resumable_sync._attempts.throttle import Throttle
 from resumable_sync._bases import KeysetConnector, OffsetConnector, TokenConnector
 from resumable_sync._cursor import decode_cursor, encode_cursor
 from resumable_sync._engine import FullSync, plan_full_sync, run_full_sync
@@ -56,8 +57,8 @@ from resumable_sync._model import (
     Plan,
     SyncResult,
 )
-from resumable_sync._part import Part, part_of
 from resumable_sync._partition import begin_partitioned_sync, complete_partitioned_sync, run_partitioned_sync
+from resumable_sync._parts.part import Part, part_of
 from resumable_sync._protocols import (
     AnchoredConnector,
     CheckpointingSink,
@@ -81,8 +82,7 @@ from resumable_sync._reset import reset_job
 from resumable_sync._retry import Retry
 from resumable_sync._sinks import transactional
 from resumable_sync._split import ConnectorPart, PartitionableSink, SplittableConnector
-from resumable_sync._tally import Difference
-from resumable_sync._throttle import Throttle
+from resumable_sync._verification.tally import Difference
 from resumable_sync._verify import VerifyResult, verify_full_sync
 from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.single_worker import SingleWorkerJobStore

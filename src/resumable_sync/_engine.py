@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Generic, Literal, Self
 import attrs
 from typing_extensions import Unpack
 
-from resumable_sync._attempt import Attempt
+from resumable_sync._attempts.attempt import Attempt
+from resumable_sync._attempts.options import BatchSize, OnRefused, SyncOptions, make_options
+from resumable_sync._attempts.pieces import put_together
+from resumable_sync._attempts.session import open_attempt, plan
+from resumable_sync._attempts.throttle import Throttle
 from resumable_sync._default_store import default_store
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, Job, Plan, RecordT, SyncResult
-from resumable_sync._options import BatchSize, OnRefused, SyncOptions, make_options
-from resumable_sync._pieces import put_together
 from resumable_sync._protocols import Connector, JobStore, Observer, Sink
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry
-from resumable_sync._session import open_attempt, plan
 from resumable_sync._sinks import as_sink
-from resumable_sync._throttle import Throttle
 from resumable_sync._validate import check_job_id
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from random import Random
 
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._errors import JobHeldError, LeaseLostError, describe_error
 from resumable_sync._model import Lease
 from resumable_sync._protocols import JobStore
 from resumable_sync._retry import Retrier
-from resumable_sync._stop import Stop
 
 __all__ = ["LeaseKeeper", "beats"]
 

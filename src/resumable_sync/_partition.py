@@ -6,22 +6,22 @@ from typing import Any
 
 import attrs
 
-from resumable_sync._coordinator import Coordinator
+from resumable_sync._attempts.options import BatchSize, Options, SyncOptions, make_options
+from resumable_sync._attempts.pieces import Pieces, put_together
+from resumable_sync._attempts.report import annotate
+from resumable_sync._attempts.session import hold
+from resumable_sync._attempts.start import rules_of
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch, RecordT, SyncResult
-from resumable_sync._options import BatchSize, Options, SyncOptions, make_options
-from resumable_sync._part import Part, check_parts_of, part_of
-from resumable_sync._parts_plan import PartsPlan
-from resumable_sync._pieces import Pieces, put_together
+from resumable_sync._parts.coordinator import Coordinator
+from resumable_sync._parts.part import Part, check_parts_of, part_of
+from resumable_sync._parts.plan import PartsPlan
+from resumable_sync._parts.workers import PartTask, Workers, check_travels
 from resumable_sync._protocols import Connector, JobStore, Observer, Sink
-from resumable_sync._report import annotate
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import Retry, StopRequested
-from resumable_sync._session import hold
 from resumable_sync._sinks import as_sink
-from resumable_sync._start import rules_of
 from resumable_sync._validate import MAX_JOB_ID_LENGTH, check_job_id
-from resumable_sync._workers import PartTask, Workers, check_travels
 
 __all__ = ["begin_partitioned_sync", "complete_partitioned_sync", "run_partitioned_sync"]
 

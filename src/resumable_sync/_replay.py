@@ -8,20 +8,20 @@ from typing import Any
 
 import attrs
 
-from resumable_sync._acquire import give_back, take
-from resumable_sync._checkpoint import Checkpoints
-from resumable_sync._dead_letters import is_refusal, letter_key
+from resumable_sync._attempts.acquire import give_back, take
+from resumable_sync._attempts.checkpoint import Checkpoints
+from resumable_sync._attempts.dead_letters import is_refusal, letter_key
+from resumable_sync._attempts.observers import Observers
+from resumable_sync._attempts.stop import Stop, hold_off_signals
+from resumable_sync._attempts.unpublished import refuse_unpublished
 from resumable_sync._default_store import default_store
 from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_error
 from resumable_sync._fingerprint import is_verification
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Batch, DeadLetter, Guarantee, Job, JobStatus, SyncResult, utc_now
-from resumable_sync._observers import Observers
 from resumable_sync._protocols import DeadLetterStore, JobStore, Sink, StoreTransaction
 from resumable_sync._retry import Retrier, Retry, StopRequested
 from resumable_sync._sinks import as_sink
-from resumable_sync._stop import Stop, hold_off_signals
-from resumable_sync._unpublished import refuse_unpublished
 from resumable_sync._validate import check_job_id
 
 __all__ = ["replay_dead_letters"]

@@ -5,19 +5,19 @@ from functools import partial
 
 import attrs
 
-from resumable_sync._acquire import give_back, take
-from resumable_sync._checkpoint import Checkpoints
+from resumable_sync._attempts.acquire import give_back, take
+from resumable_sync._attempts.checkpoint import Checkpoints
+from resumable_sync._attempts.host import owner_gone
+from resumable_sync._attempts.observers import Observers
+from resumable_sync._attempts.stop import Stop, hold_off_signals
 from resumable_sync._default_store import default_store
 from resumable_sync._errors import JobHeldError
 from resumable_sync._history import HistoryStore
-from resumable_sync._host import owner_gone
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Job, JobStatus
-from resumable_sync._observers import Observers
-from resumable_sync._parts_plan import PartsPlan, part_id
+from resumable_sync._parts.plan import PartsPlan, part_id
 from resumable_sync._protocols import DeadLetterStore, JobStore, StoreTransaction
 from resumable_sync._retry import Retrier, Retry
-from resumable_sync._stop import Stop, hold_off_signals
 from resumable_sync._validate import check_job_id
 
 __all__ = ["reset_job"]

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from typing_extensions import Unpack
 
-from resumable_sync._compare import Comparison
+from resumable_sync._attempts.observers import Observers
+from resumable_sync._attempts.options import SyncOptions, make_options
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._default_store import default_store
 from resumable_sync._engine import run_full_sync
 from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._fingerprint import COMPARED, fingerprint_text, is_verification
 from resumable_sync._model import Batch, SyncResult
-from resumable_sync._observers import Observers
-from resumable_sync._options import SyncOptions, make_options
 from resumable_sync._protocols import Connector, DeadLetterStore, DescribingConnector, JobStore
 from resumable_sync._ranges import KeyRanges, KeySpec, RangeConnector
 from resumable_sync._retry import Retrier
 from resumable_sync._sinks import transactional
-from resumable_sync._stop import Stop
-from resumable_sync._tally import Difference, Place, Tally
 from resumable_sync._validate import check_job_id
-from resumable_sync._walk import Walk, naming
+from resumable_sync._verification.compare import Comparison
+from resumable_sync._verification.tally import Difference, Place, Tally
+from resumable_sync._verification.walk import Walk, naming
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

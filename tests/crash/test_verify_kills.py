@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from resumable_sync import SyncResult, verify_full_sync
-from resumable_sync._tally import Difference, Place
+from resumable_sync._verification.tally import Difference, Place
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import SyncParts, SyncProcesses

@@ -18,12 +18,12 @@ from resumable_sync import (
     Lease,
     LeaseLostError,
     MemoryJobStore,
-    _acquire,
 )
-from resumable_sync._acquire import MAX_RACES, WAIT_SECONDS, Granted, acquire, give_back, look, take
+from resumable_sync._attempts import acquire as _acquire
+from resumable_sync._attempts.acquire import MAX_RACES, WAIT_SECONDS, Granted, acquire, give_back, look, take
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._restart import IfHeld, Rules
 from resumable_sync._retry import Retrier
-from resumable_sync._stop import Stop
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 OWNER = "the attempt"

@@ -29,22 +29,22 @@ from resumable_sync import (
     SyncStarted,
     Throttle,
     TryFailed,
-    _attempt,
-    _checkpoint,
-    _report,
 )
-from resumable_sync._attempt import Attempt
+from resumable_sync._attempts import attempt as _attempt
+from resumable_sync._attempts import checkpoint as _checkpoint
+from resumable_sync._attempts import report as _report
+from resumable_sync._attempts.attempt import Attempt
+from resumable_sync._attempts.options import make_options
+from resumable_sync._attempts.pages import Pages
+from resumable_sync._attempts.pieces import Pieces, put_together
+from resumable_sync._attempts.report import plan_of
+from resumable_sync._attempts.sizer import BatchSizer
+from resumable_sync._attempts.start import rules_of
 from resumable_sync._fingerprint import fingerprint_text
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import batch_key, utc_now
-from resumable_sync._options import make_options
-from resumable_sync._pages import Pages
-from resumable_sync._pieces import Pieces, put_together
-from resumable_sync._report import plan_of
 from resumable_sync._restart import decide
 from resumable_sync._retry import StopRequested
-from resumable_sync._sizer import BatchSizer
-from resumable_sync._start import rules_of
 from resumable_sync.stores.sql import SQLJobStore
 
 RUN_ID = "0a1b2c3d-0000-4000-8000-0123456789ab"

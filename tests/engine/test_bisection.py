@@ -10,9 +10,9 @@ import pytest
 
 from doubles import FAST
 from resumable_sync import Batch, DeadLetter, DeadLetterLimitError, Job, LeaseLostError, MemoryJobStore
-from resumable_sync._dead_letters import Bisection, is_refusal, letter_key
-from resumable_sync._deliver import Delivery
-from resumable_sync._options import Options
+from resumable_sync._attempts.dead_letters import Bisection, is_refusal, letter_key
+from resumable_sync._attempts.deliver import Delivery
+from resumable_sync._attempts.options import Options
 from resumable_sync._retry import Retrier
 
 JOB = Job(id="j", run=3, processed_records=40, dead_letters=2)

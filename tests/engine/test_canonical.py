@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resumable_sync import ColumnKind
-from resumable_sync._canonical import canonical, forms
+from resumable_sync._verification.canonical import canonical, forms
 
 BERLIN = dt.timezone(dt.timedelta(hours=2))
 MOMENT = dt.datetime(2026, 3, 29, 1, 30, 0, 123456)  # noqa: DTZ001 - the point

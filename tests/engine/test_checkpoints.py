@@ -10,10 +10,10 @@ from sqlalchemy import create_engine, text
 
 from doubles import FAST, Numbers, Picky, delivered, saved
 from resumable_sync import ConfigurationError, FullSync, Job, JobStatus, LeaseLostError, StoreTransaction, run_full_sync
-from resumable_sync._checkpoint import Checkpoints
+from resumable_sync._attempts.checkpoint import Checkpoints
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._retry import Retrier
-from resumable_sync._stop import Stop
 from resumable_sync.stores.sql import SQLJobStore
 from resumable_sync.testing import Fault, FaultyStore, Raise, lose_answer
 

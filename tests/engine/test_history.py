@@ -28,16 +28,16 @@ from resumable_sync import (
     StoreError,
     SyncResult,
     TransientError,
-    _recorder,
     reset_job,
     run_full_sync,
     transactional,
 )
+from resumable_sync._attempts import recorder as _recorder
+from resumable_sync._attempts.options import make_options
+from resumable_sync._attempts.pieces import Pieces, put_together
+from resumable_sync._attempts.recorder import Recorder, recorder_of
 from resumable_sync._history import MAX_SAMPLES, thinned
 from resumable_sync._lease import LeaseKeeper
-from resumable_sync._options import make_options
-from resumable_sync._pieces import Pieces, put_together
-from resumable_sync._recorder import Recorder, recorder_of
 from resumable_sync.stores.sql import SQLJobStore
 
 RUN_ID, OTHER_ID = "0a1b2c3d-0000-4000-8000-0123456789ab", "0a1b2c3d-0000-4000-8000-0123456789ac"

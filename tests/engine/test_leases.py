@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from doubles import FAST
 from resumable_sync import Lease, LeaseLostError, MemoryJobStore, _lease
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._lease import LeaseKeeper, beats
 from resumable_sync._retry import Retrier
-from resumable_sync._stop import Stop
 
 QUICK = 0.03
 PATIENCE = 10.0

@@ -17,7 +17,7 @@ from resumable_sync import (
     run_full_sync,
     transactional,
 )
-from resumable_sync._options import Options, SyncOptions
+from resumable_sync._attempts.options import Options, SyncOptions
 
 
 @pytest.mark.parametrize(

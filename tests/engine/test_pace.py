@@ -28,11 +28,11 @@ from resumable_sync import (
     run_full_sync,
     transactional,
 )
-from resumable_sync import _reader as reader
-from resumable_sync import _sizer as sizing
-from resumable_sync._reader import read_pages
+from resumable_sync._attempts import reader
+from resumable_sync._attempts import sizer as sizing
+from resumable_sync._attempts.reader import read_pages
+from resumable_sync._attempts.sizer import BatchSizer
 from resumable_sync._retry import Retrier, Retry
-from resumable_sync._sizer import BatchSizer
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -53,7 +53,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in ("_attempt", "_stop", "_engine", "_report"):
+    for module in ("_attempts.attempt", "_attempts.stop", "_engine", "_attempts.report"):
         monkeypatch.setattr(f"resumable_sync.{module}.time", made)
     return made
 

@@ -12,12 +12,13 @@ import pytest
 from typing_extensions import override
 
 from doubles import FAST
-from resumable_sync import ConfigurationError, CursorError, Page, _pages
-from resumable_sync._pages import Pages
-from resumable_sync._reader import PlacedPage, _Openings, read_pages
+from resumable_sync import ConfigurationError, CursorError, Page
+from resumable_sync._attempts import pages as _pages
+from resumable_sync._attempts.pages import Pages
+from resumable_sync._attempts.reader import PlacedPage, _Openings, read_pages
+from resumable_sync._attempts.sizer import BatchSizer
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._retry import Retrier
-from resumable_sync._sizer import BatchSizer
-from resumable_sync._stop import Stop
 
 PATIENCE = 10.0
 """Seconds after which an event that a test waits for will not come any more."""

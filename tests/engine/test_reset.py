@@ -185,7 +185,7 @@ def test_a_zombie_writes_nothing_after_a_reset(sql_store: SQLJobStore, engine: E
 
 HOLD = """
 import sys
-from resumable_sync._host import new_owner
+from resumable_sync._attempts.host import new_owner
 from resumable_sync.stores.sql import SQLJobStore
 SQLJobStore(sys.argv[1]).acquire("j", owner=new_owner(), ttl=600.0)
 """

@@ -19,15 +19,11 @@ from resumable_sync import (
     MemoryJobStore,
     SourceChangedError,
     StoreError,
-    _start,
 )
-from resumable_sync._fingerprint import fingerprint_text
-from resumable_sync._formats import Format
-from resumable_sync._options import Options
-from resumable_sync._pieces import put_together
-from resumable_sync._restart import Decision, Rules
-from resumable_sync._retry import Retrier
-from resumable_sync._start import (
+from resumable_sync._attempts import start as _start
+from resumable_sync._attempts.options import Options
+from resumable_sync._attempts.pieces import put_together
+from resumable_sync._attempts.start import (
     batch_size_of,
     begin_sink,
     drop_old_letters,
@@ -39,6 +35,10 @@ from resumable_sync._start import (
     rules_of,
     starting_job,
 )
+from resumable_sync._fingerprint import fingerprint_text
+from resumable_sync._formats import Format
+from resumable_sync._restart import Decision, Rules
+from resumable_sync._retry import Retrier
 
 BEFORE, NOW = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 RUN_ID, NEW_RUN_ID = "the run", "a new run"

@@ -380,8 +380,8 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         pass
 
     Made.world, Made.kind, Made.gone, Made.acting = world, request.param, set(), []
-    monkeypatch.setattr("resumable_sync._acquire.new_owner", lambda: Made.acting[-1].name)
-    monkeypatch.setattr("resumable_sync._acquire.owner_gone", lambda owner: owner in Made.gone)
+    monkeypatch.setattr("resumable_sync._attempts.acquire.new_owner", lambda: Made.acting[-1].name)
+    monkeypatch.setattr("resumable_sync._attempts.acquire.owner_gone", lambda owner: owner in Made.gone)
     for module in ("_replay", "_reset"):
         monkeypatch.setattr(f"resumable_sync.{module}.Retry", lambda: FAST)
     monkeypatch.setattr(LeaseKeeper, "start", lambda _: None)

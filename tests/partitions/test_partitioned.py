@@ -39,7 +39,7 @@ from resumable_sync import (
     run_partitioned_sync,
 )
 from resumable_sync._cursor import decode_cursor, encode_cursor
-from resumable_sync._parts_plan import PartsPlan
+from resumable_sync._parts.plan import PartsPlan
 from resumable_sync.testing import Fault, FaultyStore, Raise
 
 TOTAL = 100

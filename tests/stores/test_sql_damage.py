@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from doubles import Numbers
-from resumable_sync import _recorder, run_full_sync
+from resumable_sync import run_full_sync
+from resumable_sync._attempts import recorder as _recorder
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
 from resumable_sync._model import DeadLetter, Job, JobStatus
 from resumable_sync.stores.sql import SQLJobStore

@@ -8,10 +8,10 @@ from typing import Any, TypeVar, cast, get_type_hints
 import attrs
 
 from resumable_sync import ConfigurationError, JobStore, MissingExtraError, Retry, Throttle, registry
+from resumable_sync._attempts.options import SyncOptions, make_options
+from resumable_sync._attempts.ports import check_ports
 from resumable_sync._default_store import default_store, is_redis
-from resumable_sync._options import SyncOptions, make_options
 from resumable_sync._plain import Filled, Place, at, fill, misfit, suggestion
-from resumable_sync._ports import check_ports
 from resumable_sync._sinks import as_sink
 from resumable_sync._validate import check_job_id
 from resumable_sync.cli._secrets import literal_secrets

@@ -19,7 +19,7 @@ from resumable_sync import (
     run_full_sync,
     verify_full_sync,
 )
-from resumable_sync._options import SyncOptions
+from resumable_sync._attempts.options import SyncOptions
 from resumable_sync._plain import suggestion
 from resumable_sync._validate import MAX_JOB_ID_LENGTH
 from resumable_sync.cli._common import file_and_jobs, json_and_verbose, quoted

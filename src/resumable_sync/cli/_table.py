@@ -8,7 +8,7 @@ from rich.text import Text
 
 from resumable_sync import Job
 from resumable_sync._fingerprint import is_verification
-from resumable_sync._parts_plan import PartsPlan, part_id
+from resumable_sync._parts.plan import PartsPlan, part_id
 from resumable_sync.cli._output import age, counted, one_line, progress_of
 
 __all__ = ["holder", "jobs_table", "needs", "standing", "wholes"]

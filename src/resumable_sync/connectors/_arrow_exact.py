@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 
-from resumable_sync._arrow import check_times, decimals_of, pyarrow, stored, uuid_texts
+from resumable_sync._arrow.columns import check_times, decimals_of, pyarrow, stored, uuid_texts
 from resumable_sync._errors import ConfigurationError
 
 __all__ = ["Exact", "given_types", "postgresql_types", "sqlite_types"]

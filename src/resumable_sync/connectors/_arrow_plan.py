@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from resumable_sync._arrow import columns_of, pyarrow
+from resumable_sync._arrow.columns import columns_of, pyarrow
 from resumable_sync._database import driver_cursor
 from resumable_sync._protocols import Column
 from resumable_sync.connectors._arrow_exact import Exact, given_types, postgresql_types, sqlite_types

@@ -384,7 +384,7 @@ class _Arranged(Records):
         """
         if all(field.type == self._types.get(field.name, field.type) for field in taken.schema):
             return taken
-        from resumable_sync._arrow_cast import cast_exactly  # noqa: PLC0415 - files of text do without Arrow
+        from resumable_sync._arrow.cast import cast_exactly  # noqa: PLC0415 - files of text do without Arrow
 
         made = {}
         for field, values in zip(taken.schema, taken.columns, strict=True):

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 from sqlalchemy import Connection
 
-from resumable_sync._adbc_dbapi import ADBC
+from resumable_sync._arrow.dbapi import ADBC
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._statements import Fetched, Statement, is_mysql
 

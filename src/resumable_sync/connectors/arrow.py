@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from resumable_sync._adbc import AdbcDatabase, Driver
+from resumable_sync._arrow.adbc import AdbcDatabase, Driver
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Cursor, Page
 from resumable_sync._protocols import Column, IfMoved

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 from typing_extensions import override
 
-from resumable_sync._arrow import columns_of
+from resumable_sync._arrow.columns import columns_of
 from resumable_sync._errors import ConfigurationError, CursorError, MissingExtraError
 from resumable_sync._protocols import Column, DescribingConnector, IfMoved
 from resumable_sync.connectors._file_parts import Edge

@@ -7,11 +7,11 @@ from typing import Literal
 
 import attrs
 
+from resumable_sync._attempts.host import owner_gone
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._history import History, HistoryStore, Sample
-from resumable_sync._host import owner_gone
 from resumable_sync._model import AttemptRecord, Guarantee, Job, JobStatus
-from resumable_sync._parts_plan import PartsPlan, part_id
+from resumable_sync._parts.plan import PartsPlan, part_id
 from resumable_sync._protocols import DeadLetterStore, JobStore, LineageStore
 from resumable_sync._restart import Decision, Rules, decide
 from resumable_sync.report._together import together

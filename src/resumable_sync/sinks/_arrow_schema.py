@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import types
 
-from resumable_sync._arrow import pyarrow
+from resumable_sync._arrow.columns import pyarrow
 from resumable_sync._database import plain_type
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._protocols import Column

@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from resumable_sync._arrow import pyarrow
-from resumable_sync._arrow_cast import cast_exactly, family_of
+from resumable_sync._arrow.cast import cast_exactly, family_of
+from resumable_sync._arrow.columns import pyarrow
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import ArrowRows, CopyText, Format
 from resumable_sync._model import Batch

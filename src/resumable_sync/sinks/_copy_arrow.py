@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from resumable_sync._arrow import decimals_of, pyarrow
+from resumable_sync._arrow.columns import decimals_of, pyarrow
 from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, CopyText, Format
 from resumable_sync.sinks._arrow_schema import MOST_DIGITS
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from resumable_sync._arrow import pyarrow
+from resumable_sync._arrow.columns import pyarrow
 from resumable_sync._database import driver_cursor
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch

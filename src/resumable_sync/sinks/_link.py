@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine
 
-from resumable_sync._adbc import AdbcDatabase
+from resumable_sync._arrow.adbc import AdbcDatabase
 from resumable_sync._database import LOCK_TIMEOUT, begin_write, is_mysql, make_engine
 
 __all__ = ["Link"]

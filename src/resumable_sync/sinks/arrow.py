@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
-from resumable_sync._adbc import AdbcDatabase, Driver
-from resumable_sync._arrow import pyarrow
+from resumable_sync._arrow.adbc import AdbcDatabase, Driver
+from resumable_sync._arrow.columns import pyarrow
 from resumable_sync._database import scrub
 from resumable_sync._errors import ConfigurationError, describe_error
 from resumable_sync._model import Checkpoint, Job

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 from typing_extensions import override
 
-from resumable_sync._arrow import pyarrow
+from resumable_sync._arrow.columns import pyarrow
 from resumable_sync._errors import ConfigurationError, StateCorruptError, StoreError
 from resumable_sync._formats import COPY_TEXT, POSTGRESQL_ARROW, Format, FormattingSink
 from resumable_sync._model import Batch, Checkpoint, Job

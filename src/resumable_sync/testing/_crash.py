@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
+from resumable_sync._attempts.options import DEFAULT_BATCH_SIZE
 from resumable_sync._cursor import encode_cursor
 from resumable_sync._model import Guarantee, Job, JobStatus
-from resumable_sync._options import DEFAULT_BATCH_SIZE
 from resumable_sync.testing._processes import Ended, KillAtStep, SyncParts, SyncProcess, SyncProcesses
 
 __all__ = ["CrashReport", "crash_points", "kill_randomly"]

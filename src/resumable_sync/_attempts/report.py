@@ -4,10 +4,10 @@ import logging
 import time
 from typing import Any
 
+from resumable_sync._attempts.pieces import Pieces
 from resumable_sync._errors import CursorError, JobHeldError, LeaseLostError
 from resumable_sync._formats import RECORDS
 from resumable_sync._model import Action, Batch, Guarantee, Job, Plan, SyncResult
-from resumable_sync._pieces import Pieces
 from resumable_sync._restart import Decision
 
 __all__ = ["annotate", "log_decision", "log_end", "plan_of", "result_of", "warn_of_shortfall"]

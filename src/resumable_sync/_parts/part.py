@@ -6,12 +6,12 @@ from typing import Any, Final
 import attrs
 from typing_extensions import Unpack
 
+from resumable_sync._attempts.options import SyncOptions
 from resumable_sync._engine import SinkRun
 from resumable_sync._errors import ConfigurationError, SourceChangedError
 from resumable_sync._fingerprint import changes, fingerprint_text, pinned_columns
 from resumable_sync._model import Batch, Cursor, Job, JobStatus, RecordT, SyncResult
-from resumable_sync._options import SyncOptions
-from resumable_sync._parts_plan import PartsPlan, part_id
+from resumable_sync._parts.plan import PartsPlan, part_id
 from resumable_sync._protocols import Connector, JobStore, PinnableConnector, Sink
 from resumable_sync._sinks import as_sink
 from resumable_sync._split import PartitionableSink, SplittableConnector

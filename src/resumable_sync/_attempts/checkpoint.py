@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._errors import ConfigurationError, LeaseLostError
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Job, Lease, same_cursor
 from resumable_sync._protocols import JobStore, StoreTransaction, TransactionalJobStore
 from resumable_sync._retry import Retrier
-from resumable_sync._stop import Stop
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

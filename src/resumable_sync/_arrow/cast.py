@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from resumable_sync._arrow import pyarrow
+from resumable_sync._arrow.columns import pyarrow
 
 __all__ = ["cast_exactly", "family_of"]
 

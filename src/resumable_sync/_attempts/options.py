@@ -5,11 +5,11 @@ from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 import attrs
 
+from resumable_sync._attempts.throttle import Throttle
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._protocols import Observer
 from resumable_sync._restart import IfChanged, IfCompleted, IfHeld
 from resumable_sync._retry import MAX_SECONDS, Retry
-from resumable_sync._throttle import Throttle
 
 __all__ = ["DEFAULT_BATCH_SIZE", "BatchSize", "OnRefused", "Options", "SyncOptions", "make_options"]
 

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 import attrs
 from typing_extensions import override
 
-from resumable_sync._compare import Comparison
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Cursor, Page, as_records
 from resumable_sync._protocols import Connector
 from resumable_sync._ranges import Key, KeyRanges
-from resumable_sync._tally import Finding, Place, Tally, plain_key
+from resumable_sync._verification.compare import Comparison
+from resumable_sync._verification.tally import Finding, Place, Tally, plain_key
 
 __all__ = ["Walk", "naming"]
 

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from resumable_sync._canonical import canonical, forms
 from resumable_sync._ranges import ColumnKind, KeyRanges
-from resumable_sync._tally import Difference, Finding, Tally, plain_key
+from resumable_sync._verification.canonical import canonical, forms
+from resumable_sync._verification.tally import Difference, Finding, Tally, plain_key
 
 __all__ = ["Comparison"]
 

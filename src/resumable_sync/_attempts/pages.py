@@ -4,14 +4,14 @@ import queue
 from collections.abc import Iterator
 from typing import Generic
 
+from resumable_sync._attempts.reader import PlacedPage, read_pages
+from resumable_sync._attempts.sizer import BatchSizer
+from resumable_sync._attempts.stop import POLL_SECONDS, Stop
 from resumable_sync._close import close_if_closable
 from resumable_sync._model import Cursor, RecordT
 from resumable_sync._prefetch import Prefetch
 from resumable_sync._protocols import Connector
-from resumable_sync._reader import PlacedPage, read_pages
 from resumable_sync._retry import Retrier
-from resumable_sync._sizer import BatchSizer
-from resumable_sync._stop import POLL_SECONDS, Stop
 
 __all__ = ["Pages"]
 

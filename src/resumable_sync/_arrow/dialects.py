@@ -11,8 +11,8 @@ from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.compiler import SQLCompiler
 from typing_extensions import override
 
-from resumable_sync._adbc_dbapi import ADBC, adbc_dbapi, is_lost
-from resumable_sync._arrow import columns_of
+from resumable_sync._arrow.columns import columns_of
+from resumable_sync._arrow.dbapi import ADBC, adbc_dbapi, is_lost
 
 __all__ = ["AdbcPostgreSQL", "AdbcSQLite", "OtherAdbc"]
 

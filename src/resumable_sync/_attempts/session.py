@@ -2,16 +2,16 @@
 
 import attrs
 
-from resumable_sync._acquire import acquire, give_back, look
-from resumable_sync._attempt import Attempt
+from resumable_sync._attempts.acquire import acquire, give_back, look
+from resumable_sync._attempts.attempt import Attempt
+from resumable_sync._attempts.pieces import Pieces
+from resumable_sync._attempts.report import annotate, log_decision, plan_of, result_of
+from resumable_sync._attempts.start import locate, offered_formats, pinned, rules_of
 from resumable_sync._formats import RECORDS
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Job, Lease, Plan, SyncResult
-from resumable_sync._pieces import Pieces
-from resumable_sync._report import annotate, log_decision, plan_of, result_of
 from resumable_sync._restart import Decision, Rules
 from resumable_sync._retry import StopRequested
-from resumable_sync._start import locate, offered_formats, pinned, rules_of
 
 __all__ = ["Held", "hold", "open_attempt", "plan"]
 

@@ -6,23 +6,16 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import attrs
 
-from resumable_sync._acquire import give_back
-from resumable_sync._checkpoint import Checkpoints
-from resumable_sync._count import Counter
-from resumable_sync._deliver import Delivery
-from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_error
-from resumable_sync._events import BatchCommitted, RecordRefused, SyncFinished, SyncStarted
-from resumable_sync._formats import StaleRecordsError
-from resumable_sync._lease import LeaseKeeper
-from resumable_sync._model import Batch, Guarantee, Job, JobStatus, RecordT, SyncResult, batch_key, utc_now
-from resumable_sync._pages import Pages
-from resumable_sync._pieces import Pieces, throttled
-from resumable_sync._recorder import Recorder, recorder_of
-from resumable_sync._report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
-from resumable_sync._restart import Decision
-from resumable_sync._retry import StopRequested
-from resumable_sync._sizer import BatchSizer, first_size
-from resumable_sync._start import (
+from resumable_sync._attempts.acquire import give_back
+from resumable_sync._attempts.checkpoint import Checkpoints
+from resumable_sync._attempts.count import Counter
+from resumable_sync._attempts.deliver import Delivery
+from resumable_sync._attempts.pages import Pages
+from resumable_sync._attempts.pieces import Pieces, throttled
+from resumable_sync._attempts.recorder import Recorder, recorder_of
+from resumable_sync._attempts.report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
+from resumable_sync._attempts.sizer import BatchSizer, first_size
+from resumable_sync._attempts.start import (
     batch_size_of,
     begin_sink,
     drop_old_letters,
@@ -33,7 +26,14 @@ from resumable_sync._start import (
     prefetch_of,
     starting_job,
 )
-from resumable_sync._throttle import Throttle
+from resumable_sync._attempts.throttle import Throttle
+from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_error
+from resumable_sync._events import BatchCommitted, RecordRefused, SyncFinished, SyncStarted
+from resumable_sync._formats import StaleRecordsError
+from resumable_sync._lease import LeaseKeeper
+from resumable_sync._model import Batch, Guarantee, Job, JobStatus, RecordT, SyncResult, batch_key, utc_now
+from resumable_sync._restart import Decision
+from resumable_sync._retry import StopRequested
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -9,10 +9,10 @@ from typing import Any
 
 import attrs
 
+from resumable_sync._attempts.options import SyncOptions
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, describe_error
 from resumable_sync._model import Batch, SyncResult
-from resumable_sync._options import SyncOptions
-from resumable_sync._part import part_of
+from resumable_sync._parts.part import part_of
 from resumable_sync._protocols import Connector, JobStore, Sink
 
 __all__ = ["Outcome", "PartTask", "Workers", "check_travels"]

@@ -5,7 +5,11 @@ from datetime import datetime
 
 import attrs
 
-from resumable_sync._checkpoint import Checkpoints
+from resumable_sync._attempts.checkpoint import Checkpoints
+from resumable_sync._attempts.options import DEFAULT_BATCH_SIZE, BatchSize, Options
+from resumable_sync._attempts.pieces import Pieces
+from resumable_sync._attempts.ports import keeps_checkpoint, writes_in_transaction
+from resumable_sync._attempts.unpublished import refuse_unpublished
 from resumable_sync._errors import ConfigurationError, SourceChangedError, StoreError
 from resumable_sync._fingerprint import carried_on, changes, fingerprint_text, named_columns
 from resumable_sync._formats import Format, FormattingConnector, FormattingSink
@@ -16,10 +20,7 @@ from resumable_sync._model import (
     JobStatus,
     new_run_id,
 )
-from resumable_sync._options import DEFAULT_BATCH_SIZE, BatchSize, Options
-from resumable_sync._parts_plan import refuse_partitioned
-from resumable_sync._pieces import Pieces
-from resumable_sync._ports import keeps_checkpoint, writes_in_transaction
+from resumable_sync._parts.plan import refuse_partitioned
 from resumable_sync._protocols import (
     AnchoredConnector,
     CheckpointingSink,
@@ -36,7 +37,6 @@ from resumable_sync._protocols import (
 )
 from resumable_sync._restart import Decision, Rules, after_move
 from resumable_sync._retry import Retrier
-from resumable_sync._unpublished import refuse_unpublished
 
 __all__ = [
     "batch_size_of",

@@ -7,16 +7,16 @@ from typing import Any
 
 import attrs
 
+from resumable_sync._attempts.observers import Observers
+from resumable_sync._attempts.options import Options
+from resumable_sync._attempts.ports import check_ports, guarantee_of
+from resumable_sync._attempts.stop import SignalHandlers, Stop
+from resumable_sync._attempts.throttle import Throttle
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import RECORDS
 from resumable_sync._model import Guarantee, Job
-from resumable_sync._observers import Observers
-from resumable_sync._options import Options
-from resumable_sync._ports import check_ports, guarantee_of
 from resumable_sync._protocols import Connector, JobStore, Sink
 from resumable_sync._retry import Retrier
-from resumable_sync._stop import SignalHandlers, Stop
-from resumable_sync._throttle import Throttle
 from resumable_sync._validate import check_job_id
 
 __all__ = ["Pieces", "put_together", "throttled"]

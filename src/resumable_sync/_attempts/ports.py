@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from resumable_sync._attempts.options import Options
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Guarantee
-from resumable_sync._options import Options
 from resumable_sync._protocols import CheckpointingSink, DeadLetterStore, JobStore, Sink, TransactionalJobStore
 
 __all__ = ["check_ports", "guarantee_of", "keeps_checkpoint", "writes_in_transaction"]

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.dialects import registry
 from typing_extensions import override
 
-from resumable_sync._adbc_dbapi import ADBC, AdbcConnection, adbc_dbapi, clean
+from resumable_sync._arrow.dbapi import ADBC, AdbcConnection, adbc_dbapi, clean
 from resumable_sync._database import LOCK_TIMEOUT, database_identity, libpq_conninfo, parse_url, shown_url, sqlite_path
 from resumable_sync._errors import ConfigurationError, MissingExtraError
 
@@ -22,7 +22,7 @@ Driver: TypeAlias = str | Callable[[str], Any]
 """Name of a package such as `"adbc_driver_snowflake"`, or a function that is given the URI and gives a connection."""
 
 for _name, _class in {"postgresql": "AdbcPostgreSQL", "sqlite": "AdbcSQLite", "adbc": "OtherAdbc"}.items():
-    registry.register(f"{_name}.{ADBC}", "resumable_sync._adbc_dialects", _class)
+    registry.register(f"{_name}.{ADBC}", "resumable_sync._arrow.dialects", _class)
 _BY_SCHEME = {
     "postgresql": "adbc_driver_postgresql",
     "postgres": "adbc_driver_postgresql",

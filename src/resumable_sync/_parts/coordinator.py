@@ -7,26 +7,26 @@ from typing import Any
 
 import attrs
 
-from resumable_sync._acquire import give_back
-from resumable_sync._checkpoint import Checkpoints
-from resumable_sync._count import Counter
-from resumable_sync._deliver import Delivery
+from resumable_sync._attempts.acquire import give_back
+from resumable_sync._attempts.checkpoint import Checkpoints
+from resumable_sync._attempts.count import Counter
+from resumable_sync._attempts.deliver import Delivery
+from resumable_sync._attempts.host import owner_gone
+from resumable_sync._attempts.pieces import Pieces
+from resumable_sync._attempts.report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
+from resumable_sync._attempts.start import begin_sink, pinned, starting_job
 from resumable_sync._errors import ConfigurationError, ExecutorBrokenError, LeaseLostError, describe_error
 from resumable_sync._events import PartsProgressed, SyncFinished, SyncStarted
-from resumable_sync._host import owner_gone
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Job, JobStatus, SyncResult, utc_now
-from resumable_sync._part import check_parts_of
-from resumable_sync._parts_plan import PartsPlan, part_id
-from resumable_sync._pieces import Pieces
+from resumable_sync._parts.part import check_parts_of
+from resumable_sync._parts.plan import PartsPlan, part_id
+from resumable_sync._parts.whole import WholeSink
+from resumable_sync._parts.workers import Outcome, Workers
 from resumable_sync._protocols import Connector
-from resumable_sync._report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
 from resumable_sync._split import SplittableConnector
-from resumable_sync._start import begin_sink, pinned, starting_job
-from resumable_sync._whole import WholeSink
-from resumable_sync._workers import Outcome, Workers
 
 __all__ = ["Coordinator"]
 

@@ -4,13 +4,13 @@ import logging
 
 import attrs
 
+from resumable_sync._attempts.host import new_owner, owner_gone
+from resumable_sync._attempts.stop import Stop
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, describe_error
-from resumable_sync._host import new_owner, owner_gone
 from resumable_sync._model import Job, Lease, utc_now
 from resumable_sync._protocols import JobStore
 from resumable_sync._restart import Decision, IfHeld, Rules, decide
 from resumable_sync._retry import Retrier
-from resumable_sync._stop import Stop
 
 __all__ = ["Granted", "acquire", "give_back", "look", "take"]
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import attrs
 
+from resumable_sync._attempts.pieces import Pieces
 from resumable_sync._errors import LeaseLostError, StateCorruptError, describe_error
 from resumable_sync._history import History, HistoryStore, Sample, thinned
 from resumable_sync._lease import LeaseKeeper
 from resumable_sync._model import Guarantee, Job, SyncResult
-from resumable_sync._pieces import Pieces
 
 __all__ = ["Recorder", "recorder_of"]
 

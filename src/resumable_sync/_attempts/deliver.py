@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from resumable_sync._checkpoint import Checkpoints
-from resumable_sync._dead_letters import Bisection, is_refusal
+from resumable_sync._attempts.checkpoint import Checkpoints
+from resumable_sync._attempts.dead_letters import Bisection, is_refusal
+from resumable_sync._attempts.pieces import Pieces
+from resumable_sync._attempts.ports import writes_in_transaction
 from resumable_sync._errors import DeadLetterLimitError
 from resumable_sync._model import Batch, DeadLetter, Job
-from resumable_sync._pieces import Pieces
-from resumable_sync._ports import writes_in_transaction
 from resumable_sync._protocols import DeadLetterStore, Sink, StoreTransaction
 
 __all__ = ["Delivery"]

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple
 
+from resumable_sync._attempts.sizer import BatchSizer
 from resumable_sync._close import close_if_closable
 from resumable_sync._cursor import encode_cursor
 from resumable_sync._cycle import CycleWatch
@@ -11,7 +12,6 @@ from resumable_sync._errors import ConfigurationError, CursorError
 from resumable_sync._model import Cursor, Page, RecordT
 from resumable_sync._protocols import Connector
 from resumable_sync._retry import Retrier
-from resumable_sync._sizer import BatchSizer
 
 __all__ = ["PlacedPage", "read_pages"]
 

@@ -1,0 +1,1 @@
+"""What the adapters that work with Arrow and ADBC share."""
