@@ -31,6 +31,9 @@ def switch_on_pyenv() -> None:
 
 
 switch_on_pyenv()
+# uv compiles nothing. Where Python may not keep what it compiled, each process that a test starts would compile all of
+# its imports again, and so would pytest with the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def install(session: nox.Session, *groups: str) -> None:
