@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url, types
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, inspect, make_url, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
@@ -27,6 +27,7 @@ __all__ = [
     "begin_write",
     "database_identity",
     "driver_cursor",
+    "has_table",
     "is_mysql",
     "libpq_arguments",
     "libpq_conninfo",
@@ -257,6 +258,24 @@ def use_wal(connection: Connection) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+_POSTGRESQL_HAS_TABLE = """
+SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND CASE WHEN %s = '' THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %s END
+"""
+
+
+def has_table(connection: Connection, name: str, schema: str | None = None) -> bool:
+    """Whether there is a table of that name; none of a schema is one that needs no schema before its name.
+
+    For PostgreSQL SQLAlchemy takes 4 ms to write its statement, which counts at the start of a process.
+    """
+    if connection.dialect.name != "postgresql":
+        return inspect(connection).has_table(name, schema=schema)
+    values = (name, schema or "", schema or "")
+    return connection.exec_driver_sql(_POSTGRESQL_HAS_TABLE, values).first() is not None
 
 
 def begin_write(connection: Connection) -> None:

@@ -1,6 +1,5 @@
 """What is read: a table or a query, its columns, and what its schema proves about a key."""
 
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +8,13 @@ import attrs
 import sqlalchemy as sa
 from sqlalchemy import Connection, FromClause, Select, Table, TextClause
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import InvalidRequestError, NoSuchTableError
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.sql import ColumnElement
 
 from resumable_sync._database import shown_url
 from resumable_sync._errors import ConfigurationError
+from resumable_sync.connectors._catalog import Found, look_up, unique_sets
 from resumable_sync.connectors._keyset import KeyPart
-from resumable_sync.connectors._proofs import proofs_of, unique_sets
 from resumable_sync.connectors._statements import Statement, compile_statement
 
 __all__ = ["Source", "TableOrQuery", "is_query", "query_text", "resolve", "select_statement"]
@@ -130,47 +129,42 @@ def resolve(connection: Connection, table_or_query: TableOrQuery, params: Mappin
 
 
 def _table(connection: Connection, name: str, schema: str | None, given: Table | None) -> Source:
-    inspector = sa.inspect(connection)
-    known = schema is None or schema in inspector.get_schema_names()
-    reflected = []
-    with contextlib.suppress(NoSuchTableError):
-        reflected = inspector.get_columns(name, schema) if known else []
-    label = f"the table {f'{schema}.{name}' if schema else name!r}"
-    if not reflected:
-        there = _listed(inspector.get_table_names(schema) if known else [])
-        where = shown_url(connection.engine.url)
-        msg = f"there is no table {f'{schema}.{name}' if schema else name!r} in {where}; it has {there}"
+    shown = repr(f"{schema}.{name}" if schema else name)
+    found = look_up(connection, name, schema)
+    if found is None:
+        inspector = sa.inspect(connection)
+        there = _listed(inspector.get_table_names(schema) if schema in (None, *inspector.get_schema_names()) else [])
+        msg = f"there is no table {shown} in {shown_url(connection.engine.url)}; it has {there}"
         raise ConfigurationError(f"{msg}: correct the name, or the database in the URL")
-    proofs = proofs_of(connection, inspector, name, schema)
-    primary_key = proofs.primary_key
     selectable: FromClause
     if given is None:
-        selectable = sa.table(name, *(sa.column(str(c["name"]), c["type"]) for c in reflected), schema=schema)
+        selectable = sa.table(name, *(sa.column(c.name, c.type) for c in found.columns), schema=schema)
     else:
         selectable = given
     columns = {column.name: column for column in selectable.columns}
     return Source(
-        label=label,
+        label=f"the table {shown}",
         selectable=selectable,
         columns=columns,
-        nullable=_nullable(connection, reflected, primary_key),
-        primary_key=primary_key,
-        unique=unique_sets(proofs, columns),
+        nullable=_nullable(connection, found),
+        primary_key=found.primary_key,
+        unique=unique_sets(found, columns),
         is_table=True,
-        compound=_is_compound_view(connection, inspector, name, schema, primary_key),
+        compound=_is_compound_view(connection, name, schema, found.primary_key),
     )
 
 
-def _nullable(connection: Connection, reflected: Sequence[Any], primary_key: Sequence[str]) -> dict[str, bool]:
+def _nullable(connection: Connection, found: Found) -> dict[str, bool]:
     # SQLite lets NULL into a primary key that is not declared NOT NULL.
-    trusted = () if connection.dialect.name == "sqlite" else primary_key
-    return {column["name"]: column["nullable"] and column["name"] not in trusted for column in reflected}
+    trusted = () if connection.dialect.name == "sqlite" else found.primary_key
+    return {column.name: column.nullable and column.name not in trusted for column in found.columns}
 
 
-def _is_compound_view(
-    connection: Connection, inspector: sa.Inspector, name: str, schema: str | None, primary_key: Sequence[str]
-) -> bool:
-    if connection.dialect.name != "sqlite" or primary_key or name not in inspector.get_view_names(schema):
+def _is_compound_view(connection: Connection, name: str, schema: str | None, primary_key: Sequence[str]) -> bool:
+    if connection.dialect.name != "sqlite" or primary_key:
+        return False
+    inspector = sa.inspect(connection)
+    if name not in inspector.get_view_names(schema):
         return False
     return _COMPOUND.search(inspector.get_view_definition(name, schema) or "") is not None
 

@@ -6,11 +6,11 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import attrs
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, delete, insert, inspect, select, text, update
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import quoted_name
 
-from resumable_sync._database import is_mysql
+from resumable_sync._database import has_table, is_mysql
 from resumable_sync._model import Job
 from resumable_sync.sinks._tables import NOT_ALLOWED, OPTIONS, Name, create_own, error_codes, permitted
 
@@ -97,9 +97,9 @@ class Registry:
         rows = _table(self.schema).c
         of_run = rows.job_id == job.id, rows.run_id == run_id_of(job), rows.state == "loading"
         try:
+            if not has_table(self.connection, STAGINGS, self.schema):
+                return []
             with self.connection.begin_nested():
-                if not inspect(self.connection).has_table(STAGINGS, schema=self.schema):
-                    return []
                 return [Staging(*row) for row in self.connection.execute(select(*rows).where(*of_run))]
         except DBAPIError as error:
             if error_codes(error) & NOT_ALLOWED:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, String, Table, inspect
+from sqlalchemy import Connection, String, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.mysql import VARBINARY
 from sqlalchemy.exc import DBAPIError
@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import TypeDecorator
 from typing_extensions import override
 
-from resumable_sync._database import is_mysql, scrub
+from resumable_sync._database import has_table, is_mysql, scrub
 from resumable_sync._errors import ConfigurationError, describe_error
 from resumable_sync.sinks._target import lock_schema
 
@@ -62,7 +62,7 @@ def create_own(connection: Connection, table: Table) -> None:
         ConfigurationError: If it is missing and must not be made.
         DBAPIError: If making it fails otherwise.
     """
-    if inspect(connection).has_table(table.name, schema=table.schema):
+    if has_table(connection, table.name, table.schema):
         return
     statement = CreateTable(table, if_not_exists=True)
     try:

@@ -30,7 +30,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from typing_extensions import override
 
-from resumable_sync._database import begin_write, is_mysql
+from resumable_sync._database import begin_write, has_table, is_mysql
 from resumable_sync._errors import StoreError
 
 __all__ = [
@@ -295,7 +295,7 @@ def stored_version(connection: Connection, names: Tables) -> int | None:
     Raises:
         StoreError: If there are tables, and what they are cannot be told.
     """
-    if not inspect(connection).has_table(names.meta.name):
+    if not has_table(connection, names.meta.name):
         return None
     query = select(names.meta.c.value).where(names.meta.c.name == "schema_version")
     version: Any = connection.execute(query).scalar_one_or_none()
@@ -318,7 +318,7 @@ def stored_version(connection: Connection, names: Tables) -> int | None:
 
 def _has_jobs(connection: Connection, names: Tables) -> bool:
     return (
-        inspect(connection).has_table(names.jobs.name)
+        has_table(connection, names.jobs.name)
         and connection.execute(select(names.jobs.c.id).limit(1)).first() is not None
     )
 

@@ -1,0 +1,117 @@
+"""What is read from PostgreSQL's catalog is what SQLAlchemy finds there."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from resumable_sync.connectors._catalog import Found, look_up
+
+pytestmark = [pytest.mark.server, pytest.mark.adapter]
+
+PLAIN = [
+    *(
+        "smallint",
+        "integer",
+        "bigint",
+        "real",
+        "double precision",
+        "numeric",
+        "numeric(12, 2)",
+        "numeric(3, -2)",
+        "boolean",
+        "date",
+        "text",
+    ),
+    *("varchar", "varchar(60)", "char", "char(36)", "uuid", "bytea", "json", "jsonb"),
+    *(
+        "timestamp",
+        "timestamp(3)",
+        "timestamptz",
+        "timestamptz(0)",
+        "time",
+        "time(3)",
+        "timetz",
+        "interval",
+        "integer NOT NULL",
+    ),
+]
+ODD = ["interval day to second(3)", "integer[]", "digit", "email", "filled", 'text COLLATE "C"', "inet", "bit(3)"]
+MADE = """
+CREATE TYPE digit AS ENUM ('1', '2');
+CREATE DOMAIN email AS varchar(20);
+CREATE DOMAIN filled AS numeric(9, 2) NOT NULL;
+CREATE SCHEMA other;
+"""
+KEYS = """
+CREATE TABLE b (x int PRIMARY KEY, "y %" int UNIQUE, z text UNIQUE DEFERRABLE, v int, w int, UNIQUE (v, w));
+CREATE UNIQUE INDEX b1 ON b (w) WHERE w > 3;
+CREATE UNIQUE INDEX b2 ON b (lower(z));
+CREATE UNIQUE INDEX b3 ON b (w) INCLUDE (v);
+CREATE UNIQUE INDEX b4 ON b (w, x);
+CREATE UNIQUE INDEX b5 ON b (z, x);
+CREATE INDEX b6 ON b (v);
+CREATE TABLE other.b (x int, y int, PRIMARY KEY (y, x));
+CREATE VIEW c AS SELECT * FROM b;
+CREATE MATERIALIZED VIEW d AS SELECT * FROM b;
+CREATE UNIQUE INDEX d1 ON d (x);
+"""
+
+
+@pytest.fixture
+def connection(postgres_url: str) -> Any:
+    engine = sa.create_engine(postgres_url)
+    with engine.connect() as opened:
+        opened.exec_driver_sql(MADE)
+        yield opened
+    engine.dispose()
+
+
+def shown(found: Found | None) -> list[tuple[str, str, bool]]:
+    assert found is not None
+    return [(column.name, repr(column.type), column.nullable) for column in found.columns]
+
+
+def inspected(connection: sa.Connection, name: str) -> list[tuple[str, str, bool]]:
+    columns = sa.inspect(connection).get_columns(name)
+    return [(column["name"], repr(column["type"]), column["nullable"]) for column in columns]
+
+
+@pytest.mark.parametrize("types", [PLAIN, [*PLAIN, *ODD]], ids=["plain", "odd"])
+def test_columns_are_those_that_sqlalchemy_finds(connection: sa.Connection, types: list[str]) -> None:
+    columns = ", ".join(f'"c {place}" {kind}' for place, kind in enumerate(types))
+    connection.exec_driver_sql(f'CREATE TABLE a ({columns}); ALTER TABLE a DROP COLUMN "c 3"')
+    assert shown(look_up(connection, "a", None)) == inspected(connection, "a")
+
+
+def test_keys_are_those_that_sqlalchemy_finds(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(KEYS.replace("%", "%%"))
+    found = look_up(connection, "b", None)
+    assert found is not None
+    assert found.primary_key == ("x",)
+    assert sorted(found.constraints) == [("v", "w"), ("y %",), ("z",)]
+    constrained = {("x",), *found.constraints}
+    assert set(found.indexes) - constrained == {("w",), ("w", "x"), ("z", "x")}
+    inspector = sa.inspect(connection)
+    assert sorted(found.constraints) == sorted(
+        tuple(one["column_names"]) for one in inspector.get_unique_constraints("b")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "key", "indexes"),
+    [("b", "other", ("y", "x"), [("y", "x")]), ("c", None, (), []), ("d", "public", (), [("x",)])],
+)
+def test_a_table_is_looked_for_in_its_schema(
+    connection: sa.Connection, name: str, schema: str | None, key: tuple[str, ...], indexes: list[tuple[str, ...]]
+) -> None:
+    connection.exec_driver_sql(KEYS.replace("%", "%%"))
+    found = look_up(connection, name, schema)
+    assert found is not None
+    assert (found.primary_key, found.indexes) == (key, indexes)
+
+
+@pytest.mark.parametrize(("name", "schema"), [("pg_class", None), ("nothing", None), ("b", "nowhere"), ("b1", None)])
+def test_what_is_no_table_is_not_found(connection: sa.Connection, name: str, schema: str | None) -> None:
+    connection.exec_driver_sql(KEYS.replace("%", "%%"))
+    assert look_up(connection, name, schema) is None
