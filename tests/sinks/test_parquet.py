@@ -96,6 +96,18 @@ def test_the_footer_tells_where_a_file_comes_from_and_no_cursor(tmp_path: Path) 
     assert all(b"secret" not in file.read_bytes() for file in files(tmp_path / "t"))
 
 
+@pytest.mark.parametrize(("lists", "dictionaries"), [(False, [False, True]), (True, [True, True, True])])
+def test_values_that_repeat_get_a_dictionary(tmp_path: Path, *, lists: bool, dictionaries: list[bool]) -> None:
+    table = pa.table({"id": range(100), "status": ["paid"] * 100})
+    if lists:
+        table = table.append_column("lists", [[[number] for number in range(100)]])
+    run(ParquetSink(tmp_path / "t"), table)
+    (file,) = files(tmp_path / "t")
+    group = parquet.read_metadata(file).row_group(0)
+    assert [group.column(place).has_dictionary_page for place in range(group.num_columns)] == dictionaries
+    assert parquet.read_table(file).to_pylist() == table.to_pylist()
+
+
 def test_runs_add_to_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     parquet.write_table(pa.table({"n": [0]}), tmp_path / "t" / "00000-theirs.parquet")
