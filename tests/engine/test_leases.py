@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from itertools import accumulate, islice
 from types import SimpleNamespace
 
@@ -265,3 +266,12 @@ def test_a_lease_is_in_doubt_from_the_moment_it_may_have_ended(
     now[0] += seconds
     keeper.assure(retrier)
     assert store.renewals == ([60.0] if seconds == 60 else [])
+
+
+def test_the_time_of_the_store_goes_on_from_its_last_answer(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1_000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(_lease, "time", clock)
+    keeper = keep(60.0)
+    clock.now += 7
+    assert keeper.store_time() == keeper.lease.expires_at - timedelta(seconds=53)

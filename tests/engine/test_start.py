@@ -29,6 +29,7 @@ from resumable_sync._attempts.start import (
     drop_old_letters,
     in_best_format,
     locate,
+    of_its_own,
     offered_formats,
     pinned,
     prefetch_of,
@@ -37,6 +38,7 @@ from resumable_sync._attempts.start import (
 )
 from resumable_sync._fingerprint import fingerprint_text
 from resumable_sync._formats import Format
+from resumable_sync._parts.plan import PartsPlan
 from resumable_sync._restart import Decision, Rules
 from resumable_sync._retry import Retrier
 
@@ -254,6 +256,11 @@ class TestFormats:
         sink.transactional = True
         assert list(offered_formats(pieces(Offering(1), sink, **options))) == offered
 
+    def test_what_a_sink_does_not_know_at_all_is_not_offered(self, pieces: Any) -> None:
+        sink: Any = Taking()
+        sink.known_formats = ("lines",)
+        assert list(offered_formats(pieces(Offering(1), sink))) == [LINES]
+
     @pytest.mark.parametrize(
         ("connector", "sink"),
         [
@@ -301,6 +308,27 @@ class TestPlace:
         assert connector.seen == []
         assert pinned(connector, attrs.evolve(RESUME, columns=("a", "b")), retrier) is connector
         assert connector.seen == [("a", "b")]
+
+    def test_all_columns_are_read_by_a_connector_of_its_own(self, retrier: Retrier) -> None:
+        class Forking(Placed):
+            @override
+            def pin(self, columns: Sequence[str]) -> Any:
+                return tuple(columns)
+
+        connector: Any = Forking()
+        named = fingerprint_text({"columns": '["a","b"]'})
+        own: Any = of_its_own(connector, named, retrier)
+        assert own == ("a", "b")
+        assert of_its_own(connector, fingerprint_text({"query": "q"}), retrier) is connector
+        assert of_its_own(connector, None, retrier) is connector
+        for other in (Numbers(1), Wrapper(connector)):
+            given: Any = other
+            assert of_its_own(given, named, retrier) is given
+
+    def test_what_was_begun_in_parts_is_refused(self, pieces: Any) -> None:
+        decision = attrs.evolve(RESUME, cursor=PartsPlan([[None, 5], [5, None]]).cursor("j"))
+        with pytest.raises(ConfigurationError, match="job 'j' was begun in parts"):
+            locate(pieces, Numbers(100), decision)
 
     def test_a_number_of_records_becomes_a_cursor(self, pieces: Any) -> None:
         connector = Placed(moved="is gone")

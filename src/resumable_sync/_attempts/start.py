@@ -131,7 +131,7 @@ def batch_size_of(pieces: Pieces) -> BatchSize:
     """Give how many records make a batch: what the caller says, else what the sink prefers, else 1,000."""
     if pieces.options.batch_size is not None:
         return pieces.options.batch_size
-    preferred = getattr(pieces.sink, "preferred_batch_size", DEFAULT_BATCH_SIZE)
+    preferred = getattr(pieces.sink, "preferred_batch_size", None)
     return preferred if type(preferred) is int and preferred > 0 else DEFAULT_BATCH_SIZE
 
 
@@ -139,7 +139,7 @@ def prefetch_of(connector: Connector, options: Options) -> int:
     """Give how many pages are read ahead: what the caller says, else what the connector prefers, else 1."""
     if options.prefetch is not None:
         return options.prefetch
-    preferred = getattr(connector, "preferred_prefetch", 1)
+    preferred = getattr(connector, "preferred_prefetch", None)
     return preferred if type(preferred) is int and preferred >= 0 else 1
 
 
