@@ -16,10 +16,13 @@ from resumable_sync._protocols import Sink
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from resumable_sync._formats import Format
+
 __all__ = ["as_sink", "transactional"]
 
 _MEMBERS = ("begin", "write", "complete", "transactional", "idempotent")
 _ABILITIES = ("prepare", "checkpoint", "part")
+_WISHES = ("preferred_batch_size", "known_formats")
 _EXPECTED = "a sink is an object with write(batch, connection), a function f(batch), or transactional(f)"
 
 
@@ -43,7 +46,9 @@ def as_sink(sink: Sink[Any] | Callable[[Batch[Any]], object] | Any) -> Sink[Any]
         takes = _takes(write, f"write of the sink {type(sink).__name__}", at_most=2)
         complete = takes == 2 and all(hasattr(sink, member) for member in _MEMBERS)  # noqa: PLR2004 - batch, connection
         whole: Any = sink
-        return whole if complete else _PartialSink(sink, alone=takes == 1)
+        # What only hands on the methods of another sink wants to see the records themselves.
+        partial = _PartialFormattingSink if hasattr(type(sink), "takes") else _PartialSink
+        return whole if complete else partial(sink, alone=takes == 1)
     if not callable(sink):
         msg = f"the sink is a {type(sink).__name__}; {_EXPECTED}"
         raise ConfigurationError(msg)
@@ -165,6 +170,9 @@ class _PartialSink(Sink[Any]):
             raise ConfigurationError(msg)
         self._sink = sink
         self._alone = alone
+        for wish in _WISHES:
+            if hasattr(sink, wish):
+                setattr(self, wish, getattr(sink, wish))
         for ability in _ABILITIES:
             # Protocols are told by their members, so a member may exist only where the object has it.
             if callable(getattr(sink, ability, None)):
@@ -195,6 +203,14 @@ class _PartialSink(Sink[Any]):
     @override
     def __repr__(self) -> str:
         return f"as_sink({type(self._sink).__name__})"
+
+
+class _PartialFormattingSink(_PartialSink):
+    """One that takes records in formats."""
+
+    def takes(self, format_: "Format", job: Job, /) -> bool:
+        """Whether batches of a job may come in a format."""
+        return bool(self._sink.takes(format_, job))
 
 
 class _TransactionalSink(Sink[RecordT], Generic[RecordT]):

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
+from typing_extensions import override
 
 from resumable_sync._errors import ConfigurationError
+from resumable_sync._formats import Format, FormattingSink
 from resumable_sync._model import Batch, Job
 from resumable_sync._protocols import CheckpointingSink, PreparingSink, Sink
 from resumable_sync._sinks import as_sink, transactional
@@ -108,6 +110,28 @@ def test_optional_abilities_pass_through_where_they_exist() -> None:
     assert not isinstance(sink, CheckpointingSink)
     sink.prepare(["columns"])  # type: ignore[list-item]
     assert preparing.batches == [["columns"]]
+
+
+def test_what_it_wishes_and_takes_is_kept() -> None:
+    class Formatting(FormattingSink):
+        transactional = True
+        known_formats = ("known",)
+        preferred_batch_size = 7
+
+        @override
+        def takes(self, format_: Format, job: Job, /) -> bool:
+            return format_.name == "known"
+
+        def write(self, batch: Any, connection: Any) -> None:
+            pass
+
+    sink: Any = as_sink(Formatting())
+    assert sink.transactional
+    assert hasattr(type(sink), "takes")
+    assert [sink.takes(Format(name=name, columns=(), types=()), JOB) for name in ("known", "other")] == [True, False]
+    assert (sink.known_formats, sink.preferred_batch_size) == (("known",), 7)
+    assert not isinstance(as_sink(Beginner()), FormattingSink)
+    assert not hasattr(as_sink(Beginner()), "known_formats")
 
 
 def test_what_it_declares_is_kept_and_what_it_defines_is_called() -> None:
