@@ -1,6 +1,6 @@
 """Rows that are known to be as the driver gave them, so that nobody needs to look at each of their values again."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from operator import is_
 from typing import Any
 
@@ -20,13 +20,16 @@ class DriverRows(list[Row]):
 
     It is a list like any other, and whoever has it may put other rows into it. `untouched` tells whether that was done:
     tuples and such values cannot be changed, so the very tuples are the same rows.
+
+    Args:
+        rows: The driver's own list, which nobody else has or changes: to copy it once more takes a look at every row.
     """
 
     __slots__ = ("_given",)
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__(rows)
-        self._given = tuple(self)
+        self._given = rows
 
     def untouched(self) -> bool:
         """Whether the list holds the driver's own rows, in their order, and no others."""

@@ -5,12 +5,13 @@ durations seconds, counts integers.
 """
 
 import hashlib
-import json
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii
+from operator import attrgetter
 from typing import Any, Generic, Literal, TypeAlias
 
 import attrs
@@ -373,6 +374,15 @@ class SyncResult:
     format: str = "records"
 
 
+_JOB_FIELDS = tuple(field.name for field in attrs.fields(Job))
+_values_of_job = attrgetter(*_JOB_FIELDS)
+
+
+def changed(job: Job, **changes: Any) -> Job:
+    """Give a job with some fields changed: `attrs.evolve`, which looks at the class each time, for every batch."""
+    return Job(**{**dict(zip(_JOB_FIELDS, _values_of_job(job), strict=True)), **changes})
+
+
 def utc_now() -> datetime:
     """Give the time by this host's clock, aware, in UTC."""
     return datetime.now(UTC)
@@ -385,7 +395,10 @@ def new_run_id() -> str:
 
 def batch_key(job_id: str, run_id: str | None, run: int, previous: str, cursor: str) -> str:
     """Give the idempotency key of the batch between two encoded cursors."""
-    parts = json.dumps([job_id, run_id or run, previous, cursor])
+    # A list in JSON; `json.dumps` of the whole takes twice as long.
+    of_run = encode_basestring_ascii(run_id) if run_id else run
+    of_job, before, after = map(encode_basestring_ascii, (job_id, previous, cursor))
+    parts = f"[{of_job}, {of_run}, {before}, {after}]"
     return hashlib.blake2b(parts.encode("ascii"), digest_size=16).hexdigest()
 
 

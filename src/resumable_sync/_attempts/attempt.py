@@ -31,7 +31,7 @@ from resumable_sync._errors import ConfigurationError, LeaseLostError, describe_
 from resumable_sync._events import BatchCommitted, RecordRefused, SyncFinished, SyncStarted
 from resumable_sync._formats import StaleRecordsError
 from resumable_sync._lease import LeaseKeeper
-from resumable_sync._model import Batch, Guarantee, Job, JobStatus, RecordT, SyncResult, batch_key, utc_now
+from resumable_sync._model import Batch, Guarantee, Job, JobStatus, RecordT, SyncResult, batch_key, changed, utc_now
 from resumable_sync._restart import Decision
 from resumable_sync._retry import StopRequested
 
@@ -315,7 +315,7 @@ class Attempt(Generic[RecordT]):
 
     def _after(self, batch: Batch[RecordT], refused: int) -> Job:
         job = self._checkpoints.tip
-        return attrs.evolve(
+        return changed(
             job,
             cursor=batch.cursor,
             processed_records=job.processed_records + len(batch) - refused,

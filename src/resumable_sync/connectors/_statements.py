@@ -67,13 +67,18 @@ class Statement:
         with scrubbed():
             # Left open: a closed cursor of psycopg forgets what it fetched. All rows are here, so it holds nothing.
             driver_cursor: Any = run_bare(connection, self.text, self.parameters(values))
-            rows = list(driver_cursor.fetchall())
+            rows = _listed(driver_cursor.fetchall())
         return Fetched(rows=rows, driver_cursor=driver_cursor)
 
     def parameters(self, values: Mapping[str, Any] | None = None) -> Any:
         """Give the parameters in the driver's form."""
         merged = {**self.fixed, **(values or {})}
         return merged if self.names is None else tuple(merged[name] for name in self.names)
+
+
+def _listed(rows: Any) -> list[Row]:
+    # Of PyMySQL it is a tuple. To copy a list of many rows takes a look at every one.
+    return rows if type(rows) is list else list(rows)
 
 
 def compile_statement(clause: ClauseElement, dialect: Dialect) -> Statement:
@@ -155,7 +160,7 @@ def stream(connection: Connection, statement: Statement, values: Mapping[str, An
             cursor.execute(statement.text, parameters)
         while True:
             with scrubbed():
-                rows = list(cursor.fetchmany(size))
+                rows = _listed(cursor.fetchmany(size))
             if not rows:
                 exhausted = True
                 return
