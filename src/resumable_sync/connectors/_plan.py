@@ -156,9 +156,16 @@ class KeysetPlan:
             statement = self._compiled("count", lambda: rows)
             values = {}
         else:
-            statement = self._compiled("count up to", lambda: rows.where(self._up_to()))
+            statement = self._compiled("count up to", lambda: self._count_up_to(rows))
             values = dict(zip(self._upper, upper, strict=True))
         return int(statement.run(connection, values).rows[0][0])
+
+    def _count_up_to(self, rows: Select[Any]) -> Select[Any]:
+        if self._dialect.name != "sqlite" or not self.source.unique:
+            return rows.where(self._up_to())
+        # SQLite counts a whole table page by page, more than twice as fast as rows of it; few come after the bound.
+        beyond = rows.where(after_key(self._sides, self._upper, rows=self._plans_rows))
+        return sa.select(rows.scalar_subquery() - beyond.scalar_subquery())
 
     def check(self, connection: Connection) -> None:
         """See to it that the key is unique and without NULL, where the schema does not prove it.

@@ -58,6 +58,8 @@ class Lineage:
         said = and_(used, job.status.in_(_ENDED), moved)
         error = case((said, job.error), else_=null())
 
+        mine = case((and_(unended, one.owner == owner), 1), else_=0)
+        self._found = select(func.count(), func.sum(case((unended, 1), else_=0)), func.sum(mine)).where(this)
         self._go_on = update(attempts).where(this, unended, one.owner == owner).values(fencing_token=token)
         self._died = self._end(
             outcome=case((said, job.status), else_="died"),
@@ -101,10 +103,16 @@ class Lineage:
     def granted(self, connection: Connection, job_id: str, owner: str, token: int) -> None:
         """Begin an attempt, and end the one before that gave nothing back; or go on with one under a new token."""
         parameters = {"b_id": job_id, "b_owner": owner, "b_token": token}
-        if connection.execute(self._go_on, parameters).rowcount:
+        # To look first is cheaper than what mostly finds nothing to do.
+        kept, unended, mine = connection.execute(self._found, parameters).one()
+        if mine:
+            connection.execute(self._go_on, parameters)
             return
-        for statement in (self._died, self._begin, self._trim):
-            connection.execute(statement, parameters)
+        if unended:
+            connection.execute(self._died, parameters)
+        connection.execute(self._begin, parameters)
+        if kept >= KEPT_ATTEMPTS:
+            connection.execute(self._trim, parameters)
 
     def given_back(self, connection: Connection, lease: Lease) -> None:
         """End the attempt of a lease that was just released, or drop it if it did nothing."""
