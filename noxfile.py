@@ -50,6 +50,8 @@ BETWEEN = (
     *(f"--ignore=tests/{name}" for name in ("cli", "observers", "report", "testing", "worked")),
 )
 LOWEST = ("-m", "not crash and not kills and not once and (not server or (adapter and not suite))")
+# All of their tests are left out by these marks: they need not even be imported.
+KILLS = tuple(f"--ignore=tests/{name}" for name in ("crash", "machine", "trouble"))
 # One more than a small machine has processors: many tests wait, for leases to end and for servers.
 PARALLEL = ("--numprocesses=3", "--dist=worksteal")
 seen: list[object] = []
@@ -67,7 +69,7 @@ def tests(session: nox.Session) -> None:
     seen.append(session.python)
     newer = PYTHONS[PYTHONS.index(str(session.python)) + 1 :]
     between = any(shutil.which(f"python{python}") for python in newer)
-    run_pytest(session, *PARALLEL, *((BETWEEN if between else ONCE_MORE) if len(seen) > 1 else ()))
+    run_pytest(session, *PARALLEL, *((*(BETWEEN if between else ONCE_MORE), *KILLS) if len(seen) > 1 else ()))
 
 
 @nox.session(python=PYTHONS[0], venv_backend="uv")
@@ -76,8 +78,8 @@ def tests_lowest(session: nox.Session) -> None:
     session.install("--resolution=lowest-direct", "-r", "pyproject.toml", "--all-extras", "--group=test")
     session.install("--no-deps", ".")
     # What these show does not depend on the versions of other packages.
-    ours = [f"--ignore=tests/{name}" for name in ("engine", "machine", "partitions", "testing", "trouble")]
-    run_pytest(session, *PARALLEL, *LOWEST, *ours)
+    ours = [f"--ignore=tests/{name}" for name in ("engine", "partitions", "testing")]
+    run_pytest(session, *PARALLEL, *LOWEST, *KILLS, *ours)
 
 
 @nox.session
