@@ -44,10 +44,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.suite)
 
 
+def pytest_collectstart() -> None:
+    # Ten thousand tests, which nothing frees: whoever looks for garbage need not look there, nor while they are found.
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    # Ten thousand tests, which nothing frees: who looks for garbage need not look there.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _needs_server(item: pytest.Item) -> bool:
