@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -30,6 +31,12 @@ ADAPTERS |= {"test_sql_transactions", "test_sql_types"}
 
 SERVERS = {"postgresql", "mariadb", "redis"}
 SERVER_FIXTURES = {"mariadb", "mariadb_url", "postgres", "postgres_url", "redis", "redis_url"}
+
+
+def pytest_configure() -> None:
+    # A shell has what it runs in the background ignore Ctrl-C, and so .ci/run the session with the lowest versions.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
