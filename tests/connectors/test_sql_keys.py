@@ -370,3 +370,16 @@ def test_key_forms() -> None:
         KeyPart("b", descending=True),
         KeyPart("c"),
     )
+
+
+@pytest.mark.parametrize("key", [["a", "b"], ["-a", "-b"], [("a", "desc"), "b"]], ids=str)
+def test_what_comes_beyond_the_bound_is_not_counted(sqlite_url: str, key: Any) -> None:
+    rows = [(number // 3, number) for number in range(20)]
+    table = "CREATE TABLE pairs (a INTEGER NOT NULL, b INTEGER NOT NULL, PRIMARY KEY (a, b))"
+    execute(sqlite_url, table, "INSERT INTO pairs VALUES (?, ?)", rows=rows)
+    with closing(SQLConnector(sqlite_url, "pairs", key=key)) as connector:
+        pages = connector.read(None, 4)
+        next(pages)
+        execute(sqlite_url, "INSERT INTO pairs VALUES (?, ?)", rows=[(-1, 0), (100, 0), (101, 0)])
+        assert connector.count() == (21 if key == ["a", "b"] else 22)
+        pages.close()  # type: ignore[attr-defined]
