@@ -37,7 +37,7 @@ def copy_text_format(connection: Connection, plan: KeysetPlan) -> Format | None:
         return None
     if int(connection.exec_driver_sql("SHOW extra_float_digits").scalar_one()) < 1:
         return None
-    oids = [column.type_code for column in plan.no_rows(connection).driver_cursor.description]
+    oids = plan.oids(connection)
     names = postgres_type_names(connection, oids)
     return Format(name=COPY_TEXT, columns=plan.columns, types=tuple(names.get(oid, "") for oid in oids))
 
@@ -53,14 +53,11 @@ class CopyTextPages:
 
     def __init__(self, plan: KeysetPlan) -> None:
         self._plan = plan
-        self._oids: list[int] | None = None
 
     def fetch(
         self, connection: Connection, after: Key | None, upper: Key, limit: int
     ) -> tuple[CopyText, Key, str | None] | None:
         """Fetch the rows after `after` and up to `upper`, at most `limit`, with key and digest of the last one."""
-        if self._oids is None:
-            self._oids = [column.type_code for column in self._plan.no_rows(connection).driver_cursor.description]
         statement = self._plan.page_statement(first=after is None)
         # COPY takes no parameters: the driver writes them into the text, quoted by their types.
         parameters = statement.parameters(self._plan.page_values(after, upper, limit))
@@ -84,15 +81,17 @@ class CopyTextPages:
         try:
             row = [
                 None if value is None else loaders.get_loader(oid, psycopg.pq.Format.TEXT).load(value)
-                for oid, value in zip(self._oids or (), values, strict=True)
+                for oid, value in zip(self._plan.oids(connection), values, strict=True)
             ]
         except (psycopg.Error, ValueError, ArithmeticError):
             return None  # infinity, or a year before 1
         return self._plan.anchor_of(row)
 
 
-def _lines(connection: Any) -> Any:
+def _lines(pgconn: Any) -> Any:
     """Receive all lines of a COPY; for the driver's `wait`.
+
+    A generator of the driver's own for each line would take as long again as the line.
 
     Yields:
         What the driver waits for.
@@ -100,11 +99,24 @@ def _lines(connection: Any) -> Any:
     Returns:
         The lines.
     """
-    from psycopg.generators import copy_from  # noqa: PLC0415 - an optional package
+    from psycopg.errors import error_from_result  # noqa: PLC0415 - an optional package
+    from psycopg.generators import fetch_many  # noqa: PLC0415
+    from psycopg.pq import ExecStatus  # noqa: PLC0415
+    from psycopg.waiting import Wait  # noqa: PLC0415
 
     lines = []
-    while isinstance(found := (yield from copy_from(connection)), memoryview):
-        lines.append(found)
+    while True:
+        length, line = pgconn.get_copy_data(1)
+        if length > 0:
+            lines.append(line)
+        elif length < 0:
+            break
+        elif (yield Wait.R):
+            pgconn.consume_input()
+    for result in (yield from fetch_many(pgconn)):
+        if result.status != ExecStatus.COMMAND_OK:
+            failure = error_from_result(result)
+            raise failure
     return lines
 
 

@@ -44,6 +44,7 @@ class KeysetPlan:
         self._dialect = connection.dialect
         self._statements: dict[str, Statement] = {}
         self._lock = threading.Lock()
+        self._oids: list[int] | None = None
         columns = source.key_columns(key)
         self._after = [f"resumable_sync_after_{place}" for place in range(len(key))]
         self._upper = [f"resumable_sync_upper_{place}" for place in range(len(key))]
@@ -91,6 +92,12 @@ class KeysetPlan:
         """Select the columns, and no row."""
         nothing = self._compiled("nothing", lambda: sa.select(*self.source.columns.values()).where(sa.false()))
         return nothing.run(connection)
+
+    def oids(self, connection: Connection) -> Sequence[int]:
+        """Give PostgreSQL's numbers of the types of the columns, asked for once."""
+        if self._oids is None:
+            self._oids = [column.type_code for column in self.no_rows(connection).driver_cursor.description]
+        return self._oids
 
     def key_of_last(self, fetched: Fetched) -> Key:
         """Give the key of the last row of a page."""
