@@ -42,8 +42,8 @@ class ParquetSink(Sink[Any], PreparingSink, CheckpointingSink, FormattingSink, P
     A file has its name from its place, such as `00003-5f3a9c2e-00000012.parquet`: number and digest of the run, number
     of the batch. It is written aside, synced to disk, and moved to its place. Its footer holds the job
     (`resumable_sync.job`), the run (`.run`, `.run_id`), the number of the batch and its key (`.batch`, `.key`), and no
-    cursor. `_SUCCESS` stands in the folder while what is there is complete, with the number of files and records of the
-    last run in it.
+    cursor. Columns whose values repeat have a dictionary. `_SUCCESS` stands in the folder while what is there is
+    complete, with the number of files and records of the last run in it.
 
     With `mode="replace"` a run is loaded aside, in the folder `.sync` within, over as many attempts as it takes. When
     it is complete `_SUCCESS` goes, the new files come to stand in the folder, those of earlier runs go, and `_SUCCESS`
