@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from proxies import TCPProxy
 from proxies import tcp_proxy as open_proxy
@@ -37,6 +38,9 @@ def pytest_configure() -> None:
     # A shell has what it runs in the background ignore Ctrl-C, and so .ci/run the session with the lowest versions.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What an example takes, the machine decides.
+    settings.register_profile("patient", settings.default, deadline=None)
+    settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

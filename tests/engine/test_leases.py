@@ -171,7 +171,7 @@ class Slow(Watched):
 
     @override
     def acquire(self, job_id: str, *, owner: str, ttl: float, replacing: int | None = None) -> Lease:
-        lease = super().acquire(job_id, owner=owner, ttl=ttl, replacing=replacing)
+        lease = super().acquire(job_id, owner=owner, ttl=60, replacing=replacing)  # as with `renew`
         if replacing is not None and owner == "me":
             self.waited = all(self.refusals.acquire(timeout=PATIENCE) for _ in range(2))
         return lease
