@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 
 from doubles import FAST, Numbers, Picky, delivered, saved
 from resumable_sync import ConfigurationError, FullSync, Job, JobStatus, LeaseLostError, StoreTransaction, run_full_sync
+from resumable_sync._attempts import checkpoint as module
 from resumable_sync._attempts.checkpoint import Checkpoints
 from resumable_sync._attempts.stop import Stop
 from resumable_sync._lease import LeaseKeeper
@@ -40,6 +41,7 @@ def open_checkpoints() -> Open:
         keeper = LeaseKeeper(store, store.acquire("j", owner="me", ttl=60), 60, stop)
         retrier = Retrier(FAST, stop.wait, lambda *_: None)
         checkpoints = Checkpoints(store, keeper, BEFORE, retrier=retrier, patient=retrier, stop=stop)
+        assert checkpoints.seconds == 0.0
         checkpoints.save(BEFORE)
         return checkpoints
 
@@ -48,6 +50,38 @@ def open_checkpoints() -> Open:
 
 def move(_transaction: StoreTransaction) -> Job:
     return AFTER
+
+
+class Ticking:
+    """A clock on which each look takes twice as long as the one before."""
+
+    def __init__(self) -> None:
+        self.now, self.step = 100.0, 0.5
+
+    def monotonic(self) -> float:
+        self.now, self.step = self.now + self.step, 2 * self.step
+        return self.now
+
+
+def test_how_long_the_store_took_is_told_and_not_the_sink(
+    store: SQLJobStore, open_checkpoints: Open, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Ticking()
+    monkeypatch.setattr(module, "time", clock)
+    checkpoints = open_checkpoints(store)
+    assert (checkpoints.seconds, clock.step) == (1.0, 2.0)
+
+    def work(transaction: StoreTransaction) -> Job:
+        clock.now += 1_000
+        return move(transaction)
+
+    checkpoints.transact("write", work)
+    assert (checkpoints.seconds, clock.step) == (4.0, 8.0)
+    engine = create_engine(sqlite_url)
+    with engine.begin() as connection:
+        checkpoints.enlist(AFTER, connection)
+        assert (checkpoints.seconds, clock.step) == (16.0, 32.0)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("committed", [False, True])

@@ -1,4 +1,4 @@
-"""Jobs, dead letters and attempts as rows and back, to the letter; no database is needed for it."""
+"""Jobs, dead letters, attempts and histories as rows and back, to the letter; no database is needed for it."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,16 +8,19 @@ import attrs
 import pytest
 
 from resumable_sync._errors import ConfigurationError, StateCorruptError
-from resumable_sync._model import AttemptRecord, DeadLetter, Job, JobStatus, Lease, Outcome
+from resumable_sync._history import History, Sample
+from resumable_sync._model import AttemptRecord, DeadLetter, Guarantee, Job, JobStatus, Lease, Outcome
 from resumable_sync.stores._rows import (
     JOB_COLUMNS,
     attempt_from_row,
     check_room,
+    history_from_text,
     is_token,
     job_from_row,
     letter_from_row,
     row_of_job,
     row_of_letter,
+    text_of_history,
     time_of,
 )
 
@@ -333,6 +336,63 @@ def test_a_damaged_attempt_is_named(field: str, value: Any) -> None:
     with pytest.raises(StateCorruptError) as caught:
         attempt_of(**{field: value})
     assert (caught.value.job_id, caught.value.field) == ("j", field)
+
+
+def sample(attempt: int, more: int) -> Sample:
+    return Sample(
+        attempt=attempt,
+        started_at=at(more),
+        seconds=3.5,
+        read_seconds=0.5,
+        write_seconds=0.25,
+        commit_seconds=0.000_001,
+        records=4,
+        batches=5,
+        failed_tries=6,
+        processed_records=7,
+    )
+
+
+HISTORY = History(
+    run_id=RUN_ID,
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    format="arrow",
+    samples=(sample(1, 1), sample(2, 2)),
+    stops={1: "max_records=4 reached", 2: "SIGTERM"},
+)
+NUMBERS = "3500000,500000,250000,1,4,5,6,7"
+SAMPLES = f"1,{MICROSECONDS + 1},{NUMBERS};2,{MICROSECONDS + 2},{NUMBERS}"
+HISTORY_TEXT = f'[1,["{RUN_ID}","at_least_once","arrow","{SAMPLES}",[[1,"max_records=4 reached"],[2,"SIGTERM"]]]]'
+
+
+def test_a_history_is_a_text_and_back() -> None:
+    assert text_of_history(HISTORY) == HISTORY_TEXT
+    assert history_from_text("j", HISTORY_TEXT) == HISTORY
+    empty = History(run_id=None, guarantee=Guarantee.EXACTLY_ONCE)
+    assert text_of_history(empty) == '[1,[null,"exactly_once","records","",[]]]'
+    assert history_from_text("j", text_of_history(empty)) == empty
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("[1,", "["),
+        (RUN_ID, "5"),
+        ("at_least_once", "often"),
+        (NUMBERS, NUMBERS + ",8"),
+        (NUMBERS, NUMBERS[:-2]),
+        (NUMBERS, NUMBERS[:-1] + "-7"),
+        (NUMBERS, NUMBERS[:-1] + "x"),
+        (f'"{SAMPLES}"', "7"),
+        ('[1,"max', '[-1,"max'),
+        ('[1,"max', '["max'),
+    ],
+)
+def test_a_damaged_history_is_named(was: str, now: str) -> None:
+    assert was in HISTORY_TEXT
+    with pytest.raises(StateCorruptError) as caught:
+        history_from_text("j", HISTORY_TEXT.replace(was, now, 1))
+    assert (caught.value.job_id, caught.value.field) == ("j", "samples")
 
 
 def test_times_are_microseconds_since_1970() -> None:

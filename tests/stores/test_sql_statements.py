@@ -35,6 +35,8 @@ STATEMENTS = {
     "lease": f"""
         SELECT p_jobs.fencing_token, p_jobs.lease_owner, p_jobs.lease_expires_at, p_jobs.stop_requested
         FROM p_jobs WHERE {JOB}""",
+    "held_batches": f"""
+        SELECT p_jobs.processed_batches FROM p_jobs WHERE {JOB} AND {NEWEST} AND p_jobs.lease_ttl IS NOT NULL""",
     "create": """
         INSERT INTO p_jobs
         (id, status, run, attempt, processed_records, processed_batches, dead_letters, stalled_attempts,
@@ -103,8 +105,8 @@ def compiled(statements: Statements, name: str, dialect: Dialect) -> Any:
     return statement.compile(dialect=dialect)
 
 
-def sql(name: str, dialect: Dialect, version: int = _schema.SCHEMA_VERSION) -> str:
-    return " ".join(str(compiled(Statements(TABLES, dialect, version), name, dialect)).split())
+def sql(name: str, dialect: Dialect, version: int = _schema.SCHEMA_VERSION, *, relaxed: bool = False) -> str:
+    return " ".join(str(compiled(Statements(TABLES, dialect, version, relaxed=relaxed), name, dialect)).split())
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -158,6 +160,24 @@ def test_saving_limits_how_long_the_transaction_may_be_idle_where_the_server_can
     limit = "set_config('idle_in_transaction_session_timeout', CAST(LEAST(GREATEST(lease_ttl / 1000, 10000), "
     assert limit in sql("save", POSTGRESQL)
     assert "set_config" not in sql("save", SQLITE) + sql("save", MYSQL)
+
+
+def test_a_relaxed_save_asks_for_the_batches_that_it_stands_on_and_lets_the_commit_not_wait() -> None:
+    where, _, told = sql("save", POSTGRESQL).partition(" RETURNING ")
+    bounds = "p_jobs.processed_batches BETWEEN %(b_least)s::BIGINT AND %(b_most)s::BIGINT"
+    enlisted = f"{where} AND {bounds} RETURNING {told}"
+    assert sql("save_enlisted", POSTGRESQL, relaxed=True) == enlisted  # how it commits is its caller's business
+    assert sql("save", POSTGRESQL, relaxed=True) == (
+        f"{enlisted}, set_config('synchronous_commit', CASE status WHEN 'running' THEN 'off' "
+        "ELSE current_setting('synchronous_commit') END, true)"
+    )
+
+
+def test_otherwise_a_save_is_the_same_in_any_transaction() -> None:
+    for dialect in (POSTGRESQL, MYSQL, SQLITE):
+        statements = Statements(TABLES, dialect)
+        assert statements.save_enlisted is statements.save
+    assert sql("save_enlisted", MYSQL, relaxed=True) == sql("save", MYSQL)
 
 
 def test_a_row_of_the_same_key_is_left_as_it_is() -> None:
