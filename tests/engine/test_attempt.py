@@ -25,6 +25,7 @@ from resumable_sync import (
     MemoryJobStore,
     RecordRefused,
     SourceChangedError,
+    StaleRecordsError,
     SyncFinished,
     SyncStarted,
     Throttle,
@@ -537,6 +538,53 @@ class TestDelivery:
         assert opened.pieces.stop.reason is None
         opened.deliver(1)
         assert opened.pieces.stop.reason == f"max_records={limit} reached"
+
+
+class TestStale:
+    """Records that a batch only refers to may change before they are written."""
+
+    @pytest.fixture
+    def stale(self, target: Target) -> list[bool]:
+        """Whether the records of each batch that is written have changed."""
+        answers: list[bool] = []
+
+        def act(_: object) -> None:
+            if answers.pop(0):
+                raise StaleRecordsError("not the same any more")
+
+        target.act = act
+        return answers
+
+    def test_they_are_read_anew_from_the_checkpoint_on(
+        self, begin: Open, store: MemoryJobStore, numbers: Paced, target: Target, stale: list[bool]
+    ) -> None:
+        opened = begin(HALFWAY)
+        stale[:] = [True, False]
+        batch = opened.next()
+        opened.attempt.deliver(batch)
+        assert (saved(store).processed_records, target.records) == (20, [])
+        assert opened.told(BatchCommitted) == []
+        again = opened.next()
+        assert again == batch
+        assert numbers.asked == [(20, 10), (20, 10)]
+        opened.attempt.deliver(again)
+        assert (saved(store).processed_records, target.records) == (30, list(range(20, 30)))
+        assert [event.sequence for event in opened.told(BatchCommitted)] == [2]
+
+    def test_at_the_third_time_in_a_row_as_python_values(
+        self, begin: Open, numbers: Paced, clock: Clock, stale: list[bool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = Paced(100, clock)
+        monkeypatch.setattr(
+            _attempt, "in_best_format", lambda pieces, _: attrs.evolve(pieces, connector=other, format="text")
+        )
+        opened = begin(HALFWAY)
+        stale[:] = [True, True, False, True, True, True, False]
+        opened.deliver(7)
+        assert other.asked == [(20, 10)] * 3 + [(30, 10)] * 3
+        assert numbers.asked == [(30, 10)]
+        opened.attempt.close(None)
+        assert (opened.attempt.result.records, opened.attempt.result.format) == (20, "records")
 
 
 class TestAccept:

@@ -14,9 +14,11 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from resumable_sync._database import make_engine
 from resumable_sync._errors import ConfigurationError, JobHeldError, LeaseLostError, StateCorruptError, StoreError
-from resumable_sync._model import DeadLetter, Job, JobStatus, Lease
+from resumable_sync._history import History
+from resumable_sync._model import DeadLetter, Guarantee, Job, JobStatus, Lease
 from resumable_sync.stores import _schema, _upkeep
 from resumable_sync.stores import sql as module
+from resumable_sync.stores._durability import Saved
 from resumable_sync.stores._identity import same_database
 from resumable_sync.stores._leases import LATER_ATTEMPT
 from resumable_sync.stores._rows import time_of
@@ -26,6 +28,7 @@ from resumable_sync.stores.sql import SQLJobStore, from_data
 
 JOB = Job(id="j", status=JobStatus.RUNNING, run=1, attempt=1, cursor=[1], processed_records=10)
 LETTER = DeadLetter(job_id="j", run=1, record=[5], error="ValueError: no", key="k")
+HISTORY = History(run_id=None, guarantee=Guarantee.EXACTLY_ONCE, stops={1: "SIGTERM"})
 NEWEST = 253_402_300_800_000_000
 
 
@@ -136,6 +139,25 @@ class TestMaking:
                 assert copy.load("j") is not None
                 copy.__getstate__()  # it is its own engine that it has
 
+    @pytest.mark.parametrize("durability", ["full", "relaxed"])
+    def test_it_knows_how_durable_it_is_and_copies_do(self, path: Path, durability: Any) -> None:
+        with SQLJobStore(f"sqlite:///{path}", durability=durability) as store, self.copy(store) as copy:
+            assert (store.durability, copy.durability) == (durability, durability)
+        with from_data(url=f"sqlite:///{path}", durability=durability) as made:
+            assert made.durability == durability
+
+    @pytest.mark.parametrize("durability", ["full", "relaxed"])
+    @pytest.mark.parametrize("server", [False, True])
+    def test_what_was_saved_is_remembered_where_a_server_may_forget_it(
+        self, path: Path, durability: Any, *, server: bool
+    ) -> None:
+        url = "postgresql://somebody@127.0.0.1:1/jobs" if server else f"sqlite:///{path}"
+        with SQLJobStore(url, durability=durability) as store:
+            remembered = server and durability == "relaxed"
+            assert (store._saved is not None) is remembered
+            assert (store._statements.save_enlisted is not store._statements.save) is remembered
+            assert store._connections._relaxed is (durability == "relaxed")
+
     def test_memory_is_refused_and_a_server_has_no_file(self, store: SQLJobStore, path: Path) -> None:
         with pytest.raises(ConfigurationError, match="MemoryJobStore"):
             SQLJobStore("sqlite://")
@@ -168,6 +190,7 @@ class TestMaking:
 class TestBeforeThereAreTables:
     def test_nothing_is_there_and_nothing_is_made(self, store: SQLJobStore, path: Path) -> None:
         assert (store.load("j"), store.jobs(), store.dead_letters("j"), store.attempts("j")) == (None, [], [], [])
+        assert store.history("j") is None
         store.request_stop("j")
         store.delete("j")
         assert not path.exists()
@@ -175,6 +198,7 @@ class TestBeforeThereAreTables:
     def test_nor_where_there_is_another_database(self, store: SQLJobStore, database: Engine) -> None:
         do(database, "CREATE TABLE numbers (n INTEGER)")
         assert (store.load("j"), store.jobs(), store.dead_letters("j"), store.attempts("j")) == (None, [], [], [])
+        assert store.history("j") is None
         store.request_stop("j")
         store.delete("j")
         assert [name for (name,) in do(database, "SELECT name FROM sqlite_master")] == ["numbers"]
@@ -192,6 +216,7 @@ class TestBeforeThereAreTables:
             lambda store: store.delete(""),
             lambda store: store.dead_letters(""),
             lambda store: store.attempts(""),
+            lambda store: store.history(""),
         ],
     )
     def test_a_job_has_a_name(self, store: SQLJobStore, call: Callable[[SQLJobStore], object]) -> None:
@@ -218,6 +243,7 @@ class TestErrors:
             (lambda store: store.delete("j"), "deleting job 'j' failed: "),
             (lambda store: store.dead_letters("j"), "reading the dead letters of job 'j' failed: "),
             (lambda store: store.attempts("j"), "reading the lineage of job 'j' failed: "),
+            (lambda store: store.history("j"), "reading the history of job 'j' failed: "),
         ],
     )
     def test_of_what_needs_no_lease(
@@ -247,6 +273,11 @@ class TestErrors:
                 "dead_letters",
                 lambda store, _, transaction: store.purge_dead_letters("j", transaction),
                 "removing the dead letters of job 'j' failed: ",
+            ),
+            (
+                "history",
+                lambda store, lease, _: store.keep_history(HISTORY, lease),
+                "keeping the history of job 'j' failed: ",
             ),
         ],
     )
@@ -467,6 +498,81 @@ class TestLeases:
         assert [attempt.outcome for attempt in store.attempts("j")] == ["interrupted"]
 
 
+class TestRelaxed:
+    """A server that crashed may have lost the newest commits."""
+
+    @pytest.fixture
+    def store(self, open_store: Any) -> SQLJobStore:
+        """As on PostgreSQL, but for the setting of its transactions, which SQLite does not have."""
+        made: SQLJobStore = open_store()
+        made._saved = Saved()
+        made._statements = Statements(made._tables, made._connections.engine.dialect, relaxed=True)
+        made._statements.save = made._statements.save_enlisted
+        return made
+
+    def save(self, store: Any, batches: int, lease: Lease) -> Lease:
+        answer: Lease = store.save(attrs.evolve(JOB, processed_batches=batches), lease)
+        return answer
+
+    def test_a_job_is_saved_only_onto_what_was_saved_before(self, store: SQLJobStore, database: Engine) -> None:
+        lease = held(store)
+        for batches in (1, 2):
+            assert self.save(store, batches, lease).fencing_token == lease.fencing_token
+        do(database, "UPDATE resumable_sync_jobs SET processed_batches = 1")
+        with pytest.raises(StoreError, match="job 'j' stands at batch 1 in its store, and not at 2") as caught:
+            self.save(store, 3, lease)
+        assert not isinstance(caught.value, LeaseLostError)
+        assert saved(store).processed_batches == 1
+
+    def test_a_lease_is_lost_as_ever(self, store: SQLJobStore) -> None:
+        lease = held(store)
+        self.save(store, 1, lease)
+        store.acquire("j", owner="other", ttl=60.0, replacing=lease.fencing_token)
+        with pytest.raises(LeaseLostError):
+            self.save(store, 2, lease)
+
+    def test_what_was_saved_under_a_lease_is_forgotten_with_it(self, store: SQLJobStore, database: Engine) -> None:
+        assert store._saved is not None
+        lease = held(store)
+        self.save(store, 1, lease)
+        assert store._saved.expected(lease) == (1, 1)
+        store.release(lease)
+        assert store._saved._saved == {}
+
+    @pytest.mark.parametrize("committed", [False, True])
+    def test_a_transaction_of_the_callers_may_commit_or_not(
+        self, store: SQLJobStore, database: Engine, *, committed: bool
+    ) -> None:
+        lease = held(store)
+        self.save(store, 1, lease)
+        with database.connect() as connection:
+            self.save(store.enlist(connection), 2, lease)
+            (connection.commit if committed else connection.rollback)()
+        self.save(store, 3, lease)
+        assert saved(store).processed_batches == 3
+
+
+class TestHistory:
+    def test_it_is_kept_for_its_job_until_that_is_deleted(self, store: SQLJobStore) -> None:
+        store.keep_history(HISTORY, held(store))
+        other = store.acquire("k", owner="me", ttl=60.0)
+        assert (store.history("j"), store.history("k")) == (HISTORY, None)
+        store.keep_history(HISTORY, other)
+        store.delete("j")
+        assert (store.history("j"), store.history("k")) == (None, HISTORY)
+        store.keep_history(None, other)
+        assert store.history("k") is None
+
+    def test_only_the_newest_lease_keeps_it(self, store: SQLJobStore) -> None:
+        lease = held(store)
+        newer = store.acquire("j", owner="other", ttl=60.0, replacing=lease.fencing_token)
+        with pytest.raises(LeaseLostError):
+            store.keep_history(HISTORY, lease)
+        assert store.history("j") is None
+        store.keep_history(HISTORY, newer)
+        assert store.history("j") == HISTORY
+
+
 class TestDeleting:
     def test_everything_of_the_job_goes_and_nothing_of_others(self, store: SQLJobStore, database: Engine) -> None:
         other = store.acquire("k", owner="me", ttl=60.0)
@@ -585,9 +691,12 @@ class TestVersions:
             store.add_dead_letters([LETTER], transaction)
             transaction.save(JOB, lease)
         store.release(lease)
-        for column in {1: ("stalled_attempts", "batch_size", "saved_token"), 2: ("batch_size", "saved_token")}[version]:
+        columns = {1: ("stalled_attempts", "batch_size", "saved_token"), 2: ("batch_size", "saved_token"), 3: ()}
+        for column in columns[version]:
             do(database, f"ALTER TABLE resumable_sync_jobs DROP COLUMN {column}")
-        do(database, "DROP TABLE resumable_sync_attempts")
+        do(database, "DROP TABLE resumable_sync_history")
+        if version < 3:
+            do(database, "DROP TABLE resumable_sync_attempts")
         if version == 1:
             do(database, "DROP TABLE resumable_sync_dead_letters")
         do(database, "UPDATE resumable_sync_meta SET value = :version WHERE name = 'schema_version'", version=version)
@@ -595,18 +704,19 @@ class TestVersions:
     def version(self, database: Engine) -> Any:
         return do(database, "SELECT value FROM resumable_sync_meta WHERE name = 'schema_version'").scalar()
 
-    @pytest.mark.parametrize("version", [1, 2])
+    @pytest.mark.parametrize("version", [1, 2, 3])
     def test_reading_changes_nothing(self, open_store: Any, database: Engine, version: int) -> None:
         self.age(open_store(), database, version)
         store = open_store()
         assert saved(store) == JOB
         assert store.jobs() == [JOB]
         assert [letter.record for letter in store.dead_letters("j")] == ([] if version == 1 else [[5]])
-        assert store.attempts("j") == []
+        assert [attempt.outcome for attempt in store.attempts("j")] == (["interrupted"] if version == 3 else [])
+        assert store.history("j") is None
         store.request_stop("j")
         assert self.version(database) == version
 
-    @pytest.mark.parametrize("version", [1, 2])
+    @pytest.mark.parametrize("version", [1, 2, 3])
     @pytest.mark.parametrize("call", [held, lambda store: store.delete("j")])
     def test_writing_brings_them_up_to_date(
         self, open_store: Any, database: Engine, version: int, call: Callable[[SQLJobStore], object]

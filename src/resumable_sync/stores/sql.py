@@ -335,7 +335,7 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
     def dead_letters(self, job_id: str) -> Iterable[DeadLetter]:
         check_job_id(job_id)
         with Translated("reading the dead letters of", job_id):
-            if (self._upkeep.version() or 0) < _schema.DEAD_LETTERS_SINCE:
+            if not self._has(_schema.DEAD_LETTERS_SINCE):
                 return []
             with self._connections.read() as connection:
                 rows = connection.execute(self._statements.letters, {"b_id": job_id}).mappings().all()
@@ -356,7 +356,7 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
     def attempts(self, job_id: str) -> Sequence[AttemptRecord]:
         check_job_id(job_id)
         with Translated("reading the lineage of", job_id):
-            if (self._upkeep.version() or 0) < _schema.ATTEMPTS_SINCE:
+            if not self._has(_schema.ATTEMPTS_SINCE):
                 return []
             with self._connections.read() as connection:
                 return self._lineage.read(connection, job_id)
@@ -370,10 +370,15 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
     def history(self, job_id: str) -> History | None:
         check_job_id(job_id)
         with Translated("reading the history of", job_id):
-            if (self._upkeep.version() or 0) < _schema.HISTORY_SINCE:
+            if not self._has(_schema.HISTORY_SINCE):
                 return None
             with self._connections.read() as connection:
                 return self._histories.read(connection, job_id)
+
+    def _has(self, since: int) -> bool:
+        """Whether there are tables, and of the version that some came with, or a later one."""
+        version = self._upkeep.version()
+        return version is not None and version >= since
 
     def _reading(self) -> Statements | None:
         """Give the statements to read jobs with; None if there are no tables."""
