@@ -256,6 +256,12 @@ class TestOpenings:
         openings.opened()
         assert not openings.affordable
 
+    def test_one_that_gave_no_page_has_cost_nothing(self, openings: _Openings, clock: Clock) -> None:
+        openings.opened()
+        openings.opened()
+        openings.read(0.5, 10)
+        assert self.affordable_after(openings, clock) == 10.0  # this one and the next
+
     def test_what_later_pages_showed_is_forgotten(self, openings: _Openings, clock: Clock) -> None:
         openings.read(0.5, 10)
         openings.read(0.25, 20)

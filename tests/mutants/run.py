@@ -62,6 +62,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "stores/_statements": ("tests/stores/test_sql_statements.py",),
     "stores/_rows": ("tests/stores/test_rows.py",),
     "stores/sql": ("tests/stores/test_sql_store.py",),
+    "stores/_upkeep": ("tests/stores/test_sql_store.py",),
+    "stores/_histories": ("tests/stores/test_sql_store.py",),
+    "stores/_durability": ("tests/stores/test_sql_durability.py",),
 }
 """The modules, and the tests that must notice a change in each; those that are not there are passed over."""
 

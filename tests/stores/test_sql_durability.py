@@ -2,20 +2,26 @@
 
 import pickle
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
 from typing_extensions import override
 
 from resumable_sync import ConfigurationError, MemoryJobStore, OffsetConnector, plan_full_sync, registry, transactional
-from resumable_sync._model import JobStatus
+from resumable_sync._model import JobStatus, Lease, utc_now
+from resumable_sync.stores._durability import UNKNOWN, Saved, check_durability
 from resumable_sync.stores.sql import SQLJobStore
 
 NORMAL, FULL = 1, 2
+
+
+LEASE = Lease(job_id="job", owner="one", fencing_token=7, expires_at=utc_now())
+NEWER, OTHER = attrs.evolve(LEASE, fencing_token=8), attrs.evolve(LEASE, job_id="other")
 
 
 class Nothing(OffsetConnector[int]):
@@ -104,6 +110,45 @@ def test_other_values_are_refused(tmp_path: Path, wrong: Any) -> None:
         SQLJobStore(f"sqlite:///{tmp_path}/jobs.db", durability=wrong)
 
 
-def test_mariadb_cannot(new_database: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("dialect", [mysql.dialect, MariaDBDialect], ids=["first", "second"])
+def test_where_one_setting_is_that_of_the_whole_server_it_is_refused(dialect: Any) -> None:
     with pytest.raises(ConfigurationError, match="innodb_flush_log_at_trx_commit"):
-        SQLJobStore(new_database("mariadb"), durability="relaxed")
+        check_durability("relaxed", dialect())
+    assert check_durability("full", dialect()) == "full"
+
+
+@pytest.mark.parametrize("dialect", [postgresql.dialect, sqlite.dialect], ids=["first", "second"])
+@pytest.mark.parametrize("durability", ["full", "relaxed"])
+def test_elsewhere_it_is_not(durability: str, dialect: Any) -> None:
+    assert check_durability(durability, dialect()) == durability
+
+
+class TestSaved:
+    def test_of_a_lease_under_which_nothing_was_saved_nothing_is_known(self) -> None:
+        saved = Saved()
+        assert saved.expected(LEASE) == UNKNOWN
+        saved.in_doubt(LEASE, 2)
+        assert saved.expected(LEASE) == UNKNOWN
+        saved.committed(LEASE, 3)
+        assert [saved.expected(lease) for lease in (LEASE, NEWER, OTHER)] == [(3, 3), UNKNOWN, UNKNOWN]
+
+    def test_what_is_in_doubt_may_be_or_not(self) -> None:
+        saved = Saved()
+        saved.committed(LEASE, 3)
+        saved.in_doubt(LEASE, 5)
+        assert saved.expected(LEASE) == (3, 5)
+        saved.in_doubt(LEASE, 0)  # of a reset
+        assert saved.expected(LEASE) == (0, 5)
+        assert str(saved.undone(LEASE, 7)).startswith("job 'job' stands at batch 7 in its store, and not at 5: ")
+        saved.committed(LEASE, 1)
+        assert saved.expected(LEASE) == (1, 1)
+
+    def test_an_older_lease_that_is_given_back_takes_nothing_along(self) -> None:
+        saved = Saved()
+        saved.committed(LEASE, 3)
+        saved.committed(NEWER, 4)
+        saved.forget(LEASE)
+        assert saved.expected(NEWER) == (4, 4)
+        saved.forget(OTHER)
+        saved.forget(NEWER)
+        assert saved.expected(NEWER) == UNKNOWN
