@@ -1,12 +1,12 @@
 """The histories of jobs in a SQL database: one row for each, which the grant of a lease fences."""
 
-from sqlalchemy import BigInteger, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
 
 from resumable_sync._errors import LeaseLostError
 from resumable_sync._history import History
 from resumable_sync._model import Lease
 from resumable_sync.stores._rows import history_from_text, text_of_history
-from resumable_sync.stores._schema import Identifier, Tables
+from resumable_sync.stores._schema import Tables
 
 __all__ = ["Histories"]
 
@@ -16,8 +16,9 @@ class Histories:
 
     def __init__(self, tables: Tables) -> None:
         history = tables.history
-        job_id = bindparam("b_id", type_=Identifier())
-        token = bindparam("b_token", type_=BigInteger())
+        # They get the types of their columns.
+        job_id: BindParameter[str] = bindparam("b_id")
+        token: BindParameter[int] = bindparam("b_token")
         this = history.c.job_id == job_id
         self._fence = update(history).where(this).values(fencing_token=token)
         self._begin = insert(history).values(job_id=job_id, fencing_token=token)
