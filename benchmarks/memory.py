@@ -69,6 +69,7 @@ def postgres_pair(rows: int = ROWS) -> Iterator[tuple[str, str]]:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"CREATE TABLE orders ({COLUMNS})")
             connection.exec_driver_sql(f"INSERT INTO orders SELECT {VALUES} FROM generate_series(1, {rows}) AS i")
+            connection.exec_driver_sql("ANALYZE orders")
         engine.dispose()
         yield source, target
         server.drop_database(source)

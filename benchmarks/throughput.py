@@ -133,6 +133,7 @@ def measure_postgres(report: Report) -> None:
             connection.exec_driver_sql(f"CREATE TABLE orders {SOURCE}")
             values = VALUES.format(time="TIMESTAMP").replace("%", "%%")
             connection.exec_driver_sql(f"INSERT INTO orders SELECT {values} FROM generate_series(1, {ROWS}) AS i")
+            connection.exec_driver_sql("ANALYZE orders")
         engine.dispose()
         places = [make_url(url).set(drivername="postgresql").render_as_string(hide_password=False) for url in urls]
         for size in SIZES:
