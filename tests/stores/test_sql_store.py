@@ -563,6 +563,19 @@ class TestHistory:
         store.keep_history(None, other)
         assert store.history("k") is None
 
+    def test_one_of_another_job_with_the_same_token_is_left(self, store: SQLJobStore, database: Engine) -> None:
+        lease, _ = held(store), store.acquire("k", owner="me", ttl=60.0)
+        do(database, "UPDATE resumable_sync_history SET fencing_token = :token", token=lease.fencing_token)
+        store.keep_history(HISTORY, lease)
+        assert (store.history("j"), store.history("k")) == (HISTORY, None)
+
+    def test_a_damaged_one_is_named(self, store: SQLJobStore, database: Engine) -> None:
+        held(store)
+        do(database, "UPDATE resumable_sync_history SET samples = '['")
+        with pytest.raises(StateCorruptError) as caught:
+            store.history("j")
+        assert (caught.value.job_id, caught.value.field) == ("j", "samples")
+
     def test_only_the_newest_lease_keeps_it(self, store: SQLJobStore) -> None:
         lease = held(store)
         newer = store.acquire("j", owner="other", ttl=60.0, replacing=lease.fencing_token)
