@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resumable_sync._attempts.sizer import LEAST, MOST, START, TARGET_SECONDS, BatchSizer, first_size
@@ -121,7 +121,6 @@ def test_a_source_that_gives_less_than_asked_is_not_asked_for_ever_more() -> Non
     assert set(run(FREE, FREE, most=300)) == {1_000}
 
 
-@settings(deadline=None)
 @given(
     costs=st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), max_size=80),
     ahead=st.integers(0, 5),
