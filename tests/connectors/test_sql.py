@@ -273,6 +273,29 @@ def test_index_is_used(database_url: str, connect: Connect, key: Any, what: str)
         assert "filesort" not in plan
 
 
+@pytest.mark.parametrize("key", ["id", "-id", ["a", "b"], ["a", "-b"]], ids=str)
+def test_a_page_goes_by_the_index_without_statistics(postgres_url: str, connect: Connect, key: Any) -> None:
+    execute(
+        postgres_url,
+        "CREATE TABLE t (id int NOT NULL PRIMARY KEY, a int NOT NULL, b int NOT NULL, payload varchar(200))",
+        "CREATE UNIQUE INDEX by_a_b ON t (a, b)",
+        "CREATE INDEX mixed ON t (a, b DESC)",
+        "INSERT INTO t SELECT n, n / 3, mod(n, 3), repeat('x', 100) FROM generate_series(1, 6000) AS n",
+    )
+    plan = explain(connect(postgres_url, "t", key), first=False)
+    assert "Index Scan" in plan
+    assert "Sort" not in plan
+    assert "Bitmap" not in plan
+
+
+def test_a_page_ends_at_the_bound(source: str, connect: Connect) -> None:
+    connector = connect(source, "items")
+    cursor = next(connector.read(None, 7)).cursor
+    execute(source, "INSERT INTO items VALUES (21, 'later', 1)")
+    assert [len(page.records) for page in connector.read(cursor, 7)] == [7, 6]
+    assert [len(page.records) for page in connector.read(cursor, 100)] == [13]
+
+
 def test_missing_sqlite_file_is_not_made(tmp_path: Path, connect: Connect) -> None:
     path = tmp_path / "no.db"
     for connector in (connect(f"sqlite:///{path}", "items"), connect(create_engine(f"sqlite:///{path}"), "items")):

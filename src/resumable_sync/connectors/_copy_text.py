@@ -45,7 +45,8 @@ def copy_text_format(connection: Connection, plan: KeysetPlan) -> Format | None:
 class CopyTextPages:
     """Fetches pages as `CopyText`.
 
-        COPY (SELECT id, total FROM orders WHERE id > 4711 AND id <= 300000 ORDER BY id LIMIT 1000) TO STDOUT
+        COPY (SELECT id, total FROM (SELECT id, total FROM orders WHERE id > 4711 ORDER BY id LIMIT 1000) AS page
+        WHERE id <= 300000 ORDER BY id) TO STDOUT
 
     Args:
         plan: How the source is read.
