@@ -5,13 +5,18 @@ lease is given back or the next one is granted, which copies it. All of that is 
 damaged row cannot stop a sync.
 """
 
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Delete,
     Dialect,
+    Executable,
+    Insert,
+    Select,
     Update,
     and_,
     bindparam,
@@ -45,60 +50,98 @@ class Lineage:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
-        attempts, jobs, clock = tables.attempts, tables.jobs, Clock()
-        one, job = attempts.c, jobs.c
-        job_id = bindparam("b_id", type_=Identifier())
-        token = bindparam("b_token", type_=BigInteger())
+        self._dialect = dialect
+        one, job = tables.attempts.c, tables.jobs.c
+        self._clock = Clock()
+        self._job_id = bindparam("b_id", type_=Identifier())
+        self._token = bindparam("b_token", type_=BigInteger())
         owner = bindparam("b_owner", type_=Identifier())
-        this, unended = one.job_id == job_id, one.outcome.is_(None)
-
-        used = and_(one.fencing_token == job.saved_token, job.status != JobStatus.PENDING.value)
+        self._this, self._unended = one.job_id == self._job_id, one.outcome.is_(None)
+        self._mine = and_(self._unended, one.owner == owner)
+        self._used = and_(one.fencing_token == job.saved_token, job.status != JobStatus.PENDING.value)
         # A replay of dead letters leaves the number and mostly the status as they were: they do not say that it ended.
         moved = or_(one.run != job.run, one.attempt != job.attempt, job.status == JobStatus.COMPLETED.value)
-        said = and_(used, job.status.in_(_ENDED), moved)
-        error = case((said, job.error), else_=null())
+        self._said = and_(self._used, job.status.in_(_ENDED), moved)
+        self._error = case((self._said, job.error), else_=null())
 
-        mine = case((and_(unended, one.owner == owner), 1), else_=0)
-        self._found = select(func.count(), func.sum(case((unended, 1), else_=0)), func.sum(mine)).where(this)
-        self._go_on = update(attempts).where(this, unended, one.owner == owner).values(fencing_token=token)
-        self._died = self._end(
+    # To build a statement takes up to a millisecond, which counts at the start of a process: each when it is needed.
+
+    @cached_property
+    def _found(self) -> Executable:
+        unended, mine = (func.sum(case((which, 1), else_=0)) for which in (self._unended, self._mine))
+        return select(func.count(), unended, mine).where(self._this)
+
+    @cached_property
+    def _go_on(self) -> Update:
+        return update(self._tables.attempts).where(self._this, self._mine).values(fencing_token=self._token)
+
+    @cached_property
+    def _died(self) -> Update:
+        job, clock, said = self._tables.jobs.c, self._clock, self._said
+        return self._end(
             outcome=case((said, job.status), else_="died"),
-            error=error,
+            error=self._error,
             ended_at=case((said, func.coalesce(job.finished_at, clock)), else_=clock),
-        ).where(this, unended)
-        self._gave_back = self._end(
-            outcome=case((job.status.in_(_ENDED), job.status), else_="interrupted"), error=job.error, ended_at=clock
-        ).where(this, unended, one.fencing_token == token)
-        in_use = exists().where(job.id == one.job_id, used)
-        self._drop_unused = delete(attempts).where(this, unended, one.fencing_token == token, ~in_use)
+        ).where(self._this, self._unended)
+
+    @cached_property
+    def _gave_back(self) -> Update:
+        job = self._tables.jobs.c
+        return self._end(
+            outcome=case((job.status.in_(_ENDED), job.status), else_="interrupted"),
+            error=job.error,
+            ended_at=self._clock,
+        ).where(self._this, self._unended, self._tables.attempts.c.fencing_token == self._token)
+
+    @cached_property
+    def _drop_unused(self) -> Delete:
+        attempts = self._tables.attempts
+        in_use = exists().where(self._tables.jobs.c.id == attempts.c.job_id, self._used)
+        return delete(attempts).where(self._this, self._unended, attempts.c.fencing_token == self._token, ~in_use)
+
+    @cached_property
+    def _begin(self) -> Insert:
+        job = self._tables.jobs.c
         begun = {
             "job_id": job.id,
             "fencing_token": job.fencing_token,
             "owner": job.lease_owner,
             "from_cursor": job.cursor,
             "from_records": job.processed_records,
-            "started_at": clock,
+            "started_at": self._clock,
             "run": job.run,
             "attempt": job.attempt,
         }
-        source = select(*begun.values()).where(job.id == job_id)
-        self._begin = insert_if_missing(attempts, dialect).from_select(list(begun), source)
-        newest = select(one.fencing_token).where(this).order_by(one.fencing_token.desc())
+        source = select(*begun.values()).where(job.id == self._job_id)
+        return insert_if_missing(self._tables.attempts, self._dialect).from_select(list(begun), source)
+
+    @cached_property
+    def _trim(self) -> Delete:
+        one = self._tables.attempts.c
+        newest = select(one.fencing_token).where(self._this).order_by(one.fencing_token.desc())
         # A derived table, since MySQL does not delete from a table what it selects from it.
         last = newest.limit(1).offset(KEPT_ATTEMPTS - 1).subquery("last_kept")
-        self._trim = delete(attempts).where(this, one.fencing_token < select(last.c.fencing_token).scalar_subquery())
-        self._forget = delete(attempts).where(this)
+        older = one.fencing_token < select(last.c.fencing_token).scalar_subquery()
+        return delete(self._tables.attempts).where(self._this, older)
 
-        alive = and_(job.lease_owner.is_not(None), job.lease_expires_at > clock)
+    @cached_property
+    def _forget(self) -> Delete:
+        return delete(self._tables.attempts).where(self._this)
+
+    @cached_property
+    def _read(self) -> Select[Any]:
+        attempts, jobs, said = self._tables.attempts, self._tables.jobs, self._said
+        one, job = attempts.c, jobs.c
+        alive = and_(job.lease_owner.is_not(None), job.lease_expires_at > self._clock)
         now = self._state(
             outcome=case((said, job.status), (alive, "running"), else_="died"),
-            error=error,
+            error=self._error,
             ended_at=case((said, job.finished_at), else_=null()),
         )
-        shown = [case((unended, now[c.name]), else_=c).label(c.name) if c.name in now else c for c in one]
+        shown = [case((self._unended, now[c.name]), else_=c).label(c.name) if c.name in now else c for c in one]
         # Without a job that it belongs to, an attempt that did not end got nowhere, as far as anybody knows.
         held = attempts.outerjoin(jobs, and_(job.id == one.job_id, job.fencing_token == one.fencing_token))
-        self._read = select(*shown).select_from(held).where(this).order_by(one.fencing_token)
+        return select(*shown).select_from(held).where(self._this).order_by(one.fencing_token)
 
     def granted(self, connection: Connection, job_id: str, owner: str, token: int) -> None:
         """Begin an attempt, and end the one before that gave nothing back; or go on with one under a new token."""
