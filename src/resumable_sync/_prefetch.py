@@ -16,6 +16,9 @@ T = TypeVar("T")
 class Prefetch(Generic[T]):
     """Runs an iterator in a thread, at most `depth` items ahead of who takes them.
 
+    Room is made for half of them at a time: a thread that is woken for each item takes the processor from who has just
+    begun to work on the one before, which cost 10 % from PostgreSQL to PostgreSQL in batches of 1,000.
+
     The iterator is created, advanced and closed in that thread only, since database connections bind to threads.
     """
 
@@ -24,6 +27,7 @@ class Prefetch(Generic[T]):
         self._ready: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = False
+        self._taken, self._at_a_time = 0, max(1, depth // 2)
         for _ in range(depth):
             self._room.put(None)
         context = contextvars.copy_context()
@@ -41,7 +45,11 @@ class Prefetch(Generic[T]):
         item, error = self._ready.get(timeout=timeout)
         if error is not None:
             raise error
-        self._room.put(None)
+        self._taken += 1
+        if self._taken == self._at_a_time:
+            self._taken = 0
+            for _ in range(self._at_a_time):
+                self._room.put(None)
         return item
 
     def close(self) -> None:
