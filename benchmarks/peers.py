@@ -59,14 +59,14 @@ def source_on(server: Any, table: str, values: str, rows: int = ROWS) -> str:
 
 
 @contextlib.contextmanager
-def sqlite_source() -> Iterator[str]:
+def sqlite_source(rows: int = ROWS) -> Iterator[str]:
     """Give the path of a SQLite file with the table."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "source.db")
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"CREATE TABLE orders {_loops.SOURCE}")
-            numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})"
+            numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
             connection.execute(f"INSERT INTO orders {numbers} SELECT {_loops.VALUES.format(time='TEXT')} FROM n")
             connection.commit()
         yield str(path)
