@@ -56,6 +56,8 @@ def test_only_the_working_connection_of_sqlite_is_relaxed(tmp_path: Path) -> Non
                 assert synchronous(connection) == FULL
     with SQLJobStore(f"sqlite:///{tmp_path}/jobs.db") as store:
         assert working(store) == FULL
+        with store._connections.write() as connection:
+            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one() == 2_000
 
 
 def test_an_engine_gets_its_connections_back_as_they_were(tmp_path: Path) -> None:
