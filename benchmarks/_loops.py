@@ -33,6 +33,8 @@ VALUES = (
 )
 CHECKPOINT = "CREATE TABLE checkpoint (id VARCHAR(60) PRIMARY KEY, token BIGINT, place BIGINT, records BIGINT)"
 
+_MOVE = "UPDATE checkpoint SET place = %s, records = records + %s WHERE id = 'orders' AND token = 1"
+
 
 def sqlite_by_hand(source: Path, target: Path, size: int) -> None:
     """Copy with sqlite3 alone."""
@@ -72,10 +74,7 @@ def postgres_by_hand(source: str, target: str, size: int) -> None:
                 with cursor.copy("COPY orders FROM STDIN") as copy:
                     for row in rows:
                         copy.write_row(row)
-                cursor.execute(
-                    "UPDATE checkpoint SET place = %s, records = records + %s WHERE id = 'orders' AND token = 1",
-                    (place, len(rows)),
-                )
+                cursor.execute(_MOVE, (place, len(rows)))
                 assert cursor.rowcount == 1
             write.commit()
 
@@ -103,10 +102,7 @@ def postgres_text_by_hand(source: str, target: str, size: int) -> None:
             with write.cursor() as cursor:
                 with cursor.copy("COPY orders FROM STDIN") as copy:
                     copy.write(b"".join(rows))
-                cursor.execute(
-                    "UPDATE checkpoint SET place = %s, records = records + %s WHERE id = 'orders' AND token = 1",
-                    (int(rows[-1].partition(b"\t")[0]), len(rows)),
-                )
+                cursor.execute(_MOVE, (int(rows[-1].partition(b"\t")[0]), len(rows)))
                 assert cursor.rowcount == 1
             write.commit()
     reader.join()

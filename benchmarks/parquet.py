@@ -20,8 +20,8 @@ import pyarrow as pa
 from benchmarks._common import alternate, postgres_server, slowdown
 from benchmarks._loops_parquet import TABLE, VALUES, parquet_by_hand
 from benchmarks._report import Report
+from benchmarks.peers import source_on
 from pyarrow import parquet
-from sqlalchemy import create_engine, make_url
 
 from resumable_sync import run_full_sync
 from resumable_sync.connectors.arrow import ArrowConnector
@@ -68,16 +68,9 @@ def rate(times: Sequence[float]) -> str:
     return f"{ROWS / statistics.median(times):,.0f}"
 
 
-def measure(report: Report, url: str, folder: Path) -> None:
+def measure(report: Report, plain: str, folder: Path) -> None:
     """Measure from a server into files."""
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(TABLE)
-        values = VALUES.replace("%", "%%")
-        connection.exec_driver_sql(f"INSERT INTO orders SELECT {values} FROM generate_series(1, {ROWS}) AS i")
-        connection.exec_driver_sql("ANALYZE orders")
-    engine.dispose()
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    url = plain.replace("://", "+psycopg://", 1)
     target = folder / "orders"
     for size in SIZES:
         copies = (
@@ -107,7 +100,7 @@ def main() -> int:
         "a file for each",
     )
     with postgres_server(durable=True) as server, tempfile.TemporaryDirectory() as folder:
-        measure(report, server.create_database(), Path(folder))
+        measure(report, source_on(server, TABLE, VALUES, ROWS), Path(folder))
     return report.finish()
 
 

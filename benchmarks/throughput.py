@@ -29,7 +29,8 @@ from benchmarks._loops import (
     sqlite_by_hand,
 )
 from benchmarks._report import Report
-from sqlalchemy import create_engine, make_url
+from benchmarks.peers import plain, source_on
+from sqlalchemy import create_engine
 
 from resumable_sync import run_full_sync
 from resumable_sync.connectors.sql import SQLConnector
@@ -131,19 +132,9 @@ def measure_sqlite(report: Report) -> None:
 def measure_postgres(report: Report) -> None:
     """Measure PostgreSQL to PostgreSQL, both in one server."""
     with postgres_server(durable=True) as server:
-        urls = server.create_database(), server.create_database()
-        engine = create_engine(urls[0])
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"CREATE TABLE orders {SOURCE}")
-            values = VALUES.format(time="TIMESTAMP").replace("%", "%%")
-            connection.exec_driver_sql(
-                f"INSERT INTO orders SELECT {values} FROM generate_series(1, {SERVER_ROWS}) AS i"
-            )
-            connection.exec_driver_sql("ANALYZE orders")
-        engine.dispose()
-        source, target = (
-            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False) for url in urls
-        )
+        source = source_on(server, f"CREATE TABLE orders {SOURCE}", VALUES.format(time="TIMESTAMP"), SERVER_ROWS)
+        urls = source.replace("://", "+psycopg://", 1), server.create_database()
+        target = plain(urls[1])
         for size in SIZES:
             copies = (
                 partial(library, *urls, size, rows=SERVER_ROWS),

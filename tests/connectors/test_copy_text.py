@@ -141,6 +141,12 @@ def test_a_query_with_parameters_and_a_pinned_list_of_columns(source: Engine) ->
     assert lines(list(formatted(pinned).read(None, 9)))[0] == b"1\tn%1\n"
 
 
+def test_the_text_is_read_further_ahead_than_values(source: Engine) -> None:
+    run(source, "CREATE TABLE t (id int PRIMARY KEY)")
+    connector = SQLConnector(source, "t")
+    assert (connector.preferred_prefetch, formatted(connector).preferred_prefetch) == (1, 4)
+
+
 def test_an_empty_source_has_no_pages(source: Engine) -> None:
     run(source, "CREATE TABLE t (id int PRIMARY KEY)")
     assert list(formatted(SQLConnector(source, "t")).read(None, 5)) == []
