@@ -65,12 +65,12 @@ class CopyTextPages:
         copy_out = f"COPY ({statement.text}) TO STDOUT"
         with scrubbed(), driver_cursor(connection) as cursor, cursor.copy(copy_out, parameters):
             # All lines in one wait: `list(copy)` gives the same, and takes twice the time for a wait for each.
-            lines = cursor.connection.wait(_lines(cursor.connection.pgconn))
-        if not lines:
+            records, last = cursor.connection.wait(_receive(cursor.connection.pgconn))
+        if not records:
             return None
-        values = [_unescaped(value) for value in bytes(lines[-1]).removesuffix(b"\n").split(b"\t")]
+        values = [_unescaped(value) for value in last.removesuffix(b"\n").split(b"\t")]
         key = self._plan.codec.parse([(values[place] or b"").decode() for place in self._plan.places])
-        return CopyText(b"".join(lines), len(lines)), key, self._anchor(connection, values)
+        return records, key, self._anchor(connection, values)
 
     def _anchor(self, connection: Connection, values: list[bytes | None]) -> str | None:
         """Give the digest that the row has as Python values; None if Python has no such values."""
@@ -89,27 +89,30 @@ class CopyTextPages:
         return self._plan.anchor_of(row)
 
 
-def _lines(pgconn: Any) -> Any:
+def _receive(pgconn: Any) -> Any:
     """Receive all lines of a COPY; for the driver's `wait`.
 
-    A generator of the driver's own for each line would take as long again as the line.
+    A generator of the driver's own for each line would take as long again as the line, and so would keeping the lines:
+    each is a buffer that libpq has allocated, and a page of them fits into no cache of the processor.
 
     Yields:
         What the driver waits for.
 
     Returns:
-        The lines.
+        The lines as `CopyText`, and the last one.
     """
     from psycopg.errors import error_from_result  # noqa: PLC0415 - an optional package
     from psycopg.generators import fetch_many  # noqa: PLC0415
     from psycopg.pq import ExecStatus  # noqa: PLC0415
     from psycopg.waiting import Wait  # noqa: PLC0415
 
-    lines = []
+    data, rows, last = bytearray(), 0, b""
     while True:
         length, line = pgconn.get_copy_data(1)
         if length > 0:
-            lines.append(line)
+            data += line
+            rows += 1
+            last = line
         elif length < 0:
             break
         elif (yield Wait.R):
@@ -118,7 +121,7 @@ def _lines(pgconn: Any) -> Any:
         if result.status != ExecStatus.COMMAND_OK:
             failure = error_from_result(result)
             raise failure
-    return lines
+    return CopyText(bytes(data), rows), bytes(last)
 
 
 def _unescaped(value: bytes) -> bytes | None:
