@@ -19,6 +19,7 @@ __all__ = [
     "postgres_text_by_hand",
     "sqlite_attached",
     "sqlite_by_hand",
+    "sqlite_windows_by_hand",
 ]
 
 COLUMNS = (
@@ -59,6 +60,26 @@ def sqlite_attached(source: Path, target: Path) -> None:
         write.execute("ATTACH ? AS source", (f"{source.as_uri()}?mode=ro",))
         write.execute("INSERT INTO main.orders SELECT * FROM source.orders")
         write.commit()
+
+
+def sqlite_windows_by_hand(source: Path, target: Path, size: int) -> None:
+    """Copy from the source's file, attached, window by window of its key, each in a transaction with a checkpoint."""
+    with contextlib.closing(sqlite3.connect(target, uri=True, isolation_level=None)) as write:
+        write.execute("PRAGMA synchronous=FULL")
+        write.execute("ATTACH ? AS source", (f"{source.as_uri()}?mode=ro",))
+        place, end = -1, (0,)
+        while end is not None:
+            find = "SELECT id FROM source.orders WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+            end = write.execute(find, (place, size - 1)).fetchone()
+            write.execute("BEGIN IMMEDIATE")
+            last = (2**63 - 1,) if end is None else end
+            window = "SELECT * FROM source.orders WHERE id > ? AND id <= ? ORDER BY id"
+            inserted = write.execute(f"INSERT INTO main.orders {window}", (place, *last))
+            move = "UPDATE checkpoint SET place = ?, records = records + ? WHERE id = 'orders' AND token = 1"
+            moved = write.execute(move, (*last, inserted.rowcount))
+            assert moved.rowcount == 1
+            write.execute("COMMIT")
+            (place,) = last
 
 
 def postgres_by_hand(source: str, target: str, size: int) -> None:

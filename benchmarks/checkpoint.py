@@ -75,6 +75,21 @@ def bare_commits(path: Path, clock: Clock) -> Iterator[float]:
             yield seconds + clock() - begun
 
 
+def bare_moves(path: Path, synchronous: str) -> Iterator[float]:
+    """Move a checkpoint on SQLite with the driver alone, once for each time asked; gives the seconds of CPU it took."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    with contextlib.closing(connection):
+        connection.execute(CHECKPOINT)
+        connection.execute("INSERT INTO checkpoint VALUES ('driver', 1, -1, 0)")
+        for number in itertools.count():
+            begun = time.thread_time()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(MOVE.replace("%s", "?"), (number, number * len(ROWS)))
+            connection.execute("COMMIT")
+            yield time.thread_time() - begun
+
+
 def checkpoints(connection: Any, insert: Insert) -> Iterator[float]:
     """Insert, move the checkpoint and commit, as `bare_commits`, on a server."""
     # psycopg prepares a statement that it sees for the fifth time, PyMySQL none.
@@ -247,20 +262,35 @@ def trace_mariadb(server: Any, url: str, batches: int) -> list[str]:
     return [argument if isinstance(argument, str) else bytes(argument).decode() for (argument,) in rows]
 
 
-def saves(report: Report, name: str, url: str, durability: Durability = "full") -> float:
-    """Measure `save` by itself, which is a transaction of its own; give the microseconds it takes."""
+def saves(
+    report: Report, name: str, url: str, durability: Durability = "full", bare: Iterator[float] | None = None
+) -> float:
+    """Measure `save` by itself, which is a transaction of its own; give the microseconds it takes.
+
+    Args:
+        report: Gets the line.
+        name: Of the line.
+        url: Of the store; in memory if it is empty.
+        durability: Of the store.
+        bare: Gives the seconds of CPU of the same without the library, in turn.
+    """
     with SQLJobStore(url, durability=durability) if url else contextlib.nullcontext(MemoryJobStore()) as store:
         lease = store.acquire("saved", owner="bench", ttl=600.0)
         job = Job(id="saved", status=JobStatus.RUNNING, run=1, run_id=new_run_id(), attempt=1)
-        wall, cpu = [], []
+        wall, cpu, by_hand = [], [], []
         for number in range(BATCHES):
             job = attrs.evolve(job, cursor=[number], processed_records=number * 1_000, processed_batches=number)
             begun, busy = time.perf_counter(), time.thread_time()
             lease = store.save(job, lease)
             cpu.append(time.thread_time() - busy)
             wall.append(time.perf_counter() - begun)
+            if bare is not None:
+                by_hand.append(next(bare))
     microseconds = statistics.median(cpu[WARM_UP:]) * 1e6
     report.add(f"save, {name}", milliseconds(wall[WARM_UP:]), figure=microseconds, form="{:.0f} us of CPU")
+    if bare is not None:
+        microseconds = statistics.median(by_hand[WARM_UP:]) * 1e6
+        report.add(f"{name}, UPDATE and COMMIT by the driver", "", figure=microseconds, form="{:.0f} us of CPU")
     return statistics.median(wall[WARM_UP:]) * 1e6
 
 
@@ -302,8 +332,10 @@ def main() -> int:
     count("SQLite", trace_sqlite)
     bars = {"memory": saves(alone, "memory", "")}
     for durability in get_args(Durability):
-        with sqlite_file("saved.db") as path:
-            bars[f"SQLite, {durability}"] = saves(alone, f"SQLite, {durability}", f"sqlite:///{path}", durability)
+        with sqlite_file("saved.db") as path, sqlite_file("bare.db") as other:
+            bare = bare_moves(other, "FULL" if durability == "full" else "NORMAL")
+            name = f"SQLite, {durability}"
+            bars[name] = saves(alone, name, f"sqlite:///{path}", durability, bare)
     with postgres_server(durable=True) as server:
         url = compare_server("PostgreSQL", server, insert_postgres)
         for durability in get_args(Durability):

@@ -80,6 +80,12 @@ def test_rows_stay_within_sqlite_in_every_mode(files: Files, mode: Any, own: boo
     assert files.rows(files.target) == sorted([*before, *mine])
 
 
+def test_windows_are_found_ahead_and_rows_are_not_read_ahead(files: Files) -> None:
+    plain = SQLConnector(files.url(files.source), "orders")
+    (window,) = plain.formats()
+    assert (plain.preferred_prefetch, plain.in_format(window).preferred_prefetch) == (0, 1)
+
+
 def test_a_table_is_made_and_replaced_though_the_source_has_one_of_the_same_name(files: Files) -> None:
     """What has no schema in a statement is never looked for in the source."""
     files.run(files.source, "CREATE TABLE resumable_sync_jobs (mine)", "CREATE INDEX by_note ON orders (note)")

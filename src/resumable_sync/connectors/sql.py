@@ -131,11 +131,12 @@ class SQLConnector(TableSource[Row], RangeConnector, FormattingConnector):
 
     @property
     def preferred_prefetch(self) -> int:
-        """How many pages to read ahead: none from SQLite, which works in this process and waits for nothing.
+        """How many pages to read ahead: no rows of SQLite, which gives up Python's lock at every one of them.
 
-        Of COPY's text, which is small, and written as fast as it is read, four.
+        Windows of its files are found in one step each. Of COPY's text, which is small, and written as fast as it is
+        read, four.
         """
-        if self._database.engine.dialect.name == "sqlite":
+        if self._form is None and self._database.engine.dialect.name == "sqlite":
             return 0
         return 4 if self._form == COPY_TEXT else 1
 
