@@ -12,6 +12,7 @@ from pathlib import Path
 __all__ = [
     "CHECKPOINT",
     "COLUMNS",
+    "MOVE_SQLITE",
     "SOURCE",
     "VALUES",
     "postgres_by_hand",
@@ -35,6 +36,10 @@ VALUES = (
 CHECKPOINT = "CREATE TABLE checkpoint (id VARCHAR(60) PRIMARY KEY, token BIGINT, place BIGINT, records BIGINT)"
 
 _MOVE = "UPDATE checkpoint SET place = %s, records = records + %s WHERE id = 'orders' AND token = 1"
+MOVE_SQLITE = _MOVE.replace("%s", "?")
+
+_LAST = 2**63 - 1
+"""The greatest key that there can be."""
 
 
 def sqlite_by_hand(source: Path, target: Path, size: int) -> None:
@@ -45,10 +50,7 @@ def sqlite_by_hand(source: Path, target: Path, size: int) -> None:
         while rows := read.execute("SELECT * FROM orders WHERE id > ? ORDER BY id LIMIT ?", (place, size)).fetchall():
             place = rows[-1][0]
             write.executemany(f"INSERT INTO orders VALUES (?{', ?' * 9})", rows)
-            moved = write.execute(
-                "UPDATE checkpoint SET place = ?, records = records + ? WHERE id = 'orders' AND token = 1",
-                (place, len(rows)),
-            )
+            moved = write.execute(MOVE_SQLITE, (place, len(rows)))
             assert moved.rowcount == 1
             write.commit()
 
@@ -67,19 +69,18 @@ def sqlite_windows_by_hand(source: Path, target: Path, size: int) -> None:
     with contextlib.closing(sqlite3.connect(target, uri=True, isolation_level=None)) as write:
         write.execute("PRAGMA synchronous=FULL")
         write.execute("ATTACH ? AS source", (f"{source.as_uri()}?mode=ro",))
-        place, end = -1, (0,)
-        while end is not None:
-            find = "SELECT id FROM source.orders WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
-            end = write.execute(find, (place, size - 1)).fetchone()
+        find = "SELECT id FROM source.orders WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+        window = "SELECT * FROM source.orders WHERE id > ? AND id <= ? ORDER BY id"
+        place = -1
+        while place < _LAST:
+            found = write.execute(find, (place, size - 1)).fetchone()
+            end = found[0] if found else _LAST
             write.execute("BEGIN IMMEDIATE")
-            last = (2**63 - 1,) if end is None else end
-            window = "SELECT * FROM source.orders WHERE id > ? AND id <= ? ORDER BY id"
-            inserted = write.execute(f"INSERT INTO main.orders {window}", (place, *last))
-            move = "UPDATE checkpoint SET place = ?, records = records + ? WHERE id = 'orders' AND token = 1"
-            moved = write.execute(move, (*last, inserted.rowcount))
+            inserted = write.execute(f"INSERT INTO main.orders {window}", (place, end))
+            moved = write.execute(MOVE_SQLITE, (end, inserted.rowcount))
             assert moved.rowcount == 1
             write.execute("COMMIT")
-            (place,) = last
+            place = end
 
 
 def postgres_by_hand(source: str, target: str, size: int) -> None:

@@ -37,7 +37,6 @@ ROWS = int(os.environ.get("RESUMABLE_SYNC_BENCH_ROWS", "2000000"))
 ROUNDS = int(os.environ.get("RESUMABLE_SYNC_BENCH_ROUNDS", "5"))
 SIZES = (1_000, 10_000)
 PAGE = "SELECT * FROM orders WHERE id > {0} ORDER BY id LIMIT {0}"
-MOVE = "UPDATE checkpoint SET place = ?, records = records + ? WHERE id = 'orders' AND token = 1"
 FORM = "{:.2f} x"
 
 Fetch = Callable[[int, int], Sequence[tuple[Any, ...]]]
@@ -55,7 +54,7 @@ def by_hand(fetch: Fetch, size: int) -> None:
         while rows := fetch(place, size):
             place = rows[-1][0]
             take(rows)
-            store.execute(MOVE, (place, len(rows)))
+            store.execute(_loops.MOVE_SQLITE, (place, len(rows)))
             store.commit()
         ((records,),) = store.execute("SELECT records FROM checkpoint").fetchall()
     assert records == ROWS
@@ -174,11 +173,10 @@ def main() -> int:
         measure(report, "SQLite", partial(library, f"sqlite:///{path}"), partial(sqlite_by_hand, path))
     with postgres_server(durable=True) as server:
         source = source_on(server, f"CREATE TABLE orders {_loops.SOURCE}", _loops.VALUES.format(time="TIMESTAMP"), ROWS)
-        url = source.replace("://", "+psycopg://", 1)
-        measure(report, "PostgreSQL", partial(library, url), partial(postgres_by_hand, source))
+        measure(report, "PostgreSQL", partial(library, source), partial(postgres_by_hand, source))
         target = server.create_database()
         for size in SIZES:
-            copies = partial(transform, url, target, size), partial(_loops.postgres_stream, source, plain(target))
+            copies = partial(transform, source, target, size), partial(_loops.postgres_stream, source, plain(target))
             ours, stream = alternate(ROUNDS, [partial(into_empty, plain(target), copy) for copy in copies])
             line = f"PostgreSQL to PostgreSQL through a function, batches of {size:,}, against the stream"
             report.add(line, rate(ours), rate(stream), figure=1 / slowdown(ours, stream), form=FORM)

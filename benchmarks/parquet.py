@@ -68,16 +68,15 @@ def rate(times: Sequence[float]) -> str:
     return f"{ROWS / statistics.median(times):,.0f}"
 
 
-def measure(report: Report, plain: str, folder: Path) -> None:
+def measure(report: Report, url: str, folder: Path) -> None:
     """Measure from a server into files."""
-    url = plain.replace("://", "+psycopg://", 1)
     target = folder / "orders"
     for size in SIZES:
         copies = (
             partial(library, url, target, size),
             partial(library, url, target, size, ArrowConnector),
-            partial(parquet_by_hand, plain, target, size, a_file_each=False),
-            partial(parquet_by_hand, plain, target, size, a_file_each=True),
+            partial(parquet_by_hand, url, target, size, a_file_each=False),
+            partial(parquet_by_hand, url, target, size, a_file_each=True),
         )
         ours, arrow, loop, files = alternate(ROUNDS, [partial(into_empty, target, copy) for copy in copies])
         rates = rate(ours), rate(loop), rate(files)

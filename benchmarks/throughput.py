@@ -145,7 +145,7 @@ def measure_postgres(report: Report) -> None:
     """Measure PostgreSQL to PostgreSQL, both in one server."""
     with postgres_server(durable=True) as server:
         source = source_on(server, f"CREATE TABLE orders {SOURCE}", VALUES.format(time="TIMESTAMP"), SERVER_ROWS)
-        urls = source.replace("://", "+psycopg://", 1), server.create_database()
+        urls = source, server.create_database()
         target = plain(urls[1])
         for size in SIZES:
             copies = (
