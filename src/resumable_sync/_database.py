@@ -293,9 +293,19 @@ def begin_write(connection: Connection) -> None:
     """
     if connection.dialect.name != "sqlite":
         return
-    driver_connection: Any = connection.connection.driver_connection
     if not connection.in_transaction():
         connection.begin()  # SQLAlchemy's notion of it; sends nothing
+    begin_immediate(connection)
+
+
+def begin_immediate(connection: Connection) -> None:
+    """Begin a write transaction on a connection to SQLite, without SQLAlchemy's notion of it.
+
+    Raises:
+        ConfigurationError: As `begin_write`.
+        DBAPIError: Likewise.
+    """
+    driver_connection: Any = connection.connection.driver_connection
     if driver_connection.in_transaction:
         # A listener began it, as SQLAlchemy's documentation shows; nothing was done in it yet.
         driver_connection.rollback()

@@ -32,9 +32,6 @@ GRANT = """
     lease_owner=%(b_owner)s::VARCHAR, lease_ttl=%(b_ttl)s::BIGINT, lease_expires_at=(<now> + %(b_ttl)s::BIGINT)
 """
 STATEMENTS = {
-    "lease": f"""
-        SELECT p_jobs.fencing_token, p_jobs.lease_owner, p_jobs.lease_expires_at, p_jobs.stop_requested
-        FROM p_jobs WHERE {JOB}""",
     "held_batches": f"""
         SELECT p_jobs.processed_batches FROM p_jobs WHERE {JOB} AND {NEWEST} AND p_jobs.lease_ttl IS NOT NULL""",
     "create": """
@@ -177,7 +174,6 @@ def test_otherwise_a_save_is_the_same_in_any_transaction() -> None:
     for dialect in (POSTGRESQL, MYSQL, SQLITE):
         statements = Statements(TABLES, dialect)
         assert statements.save_enlisted is statements.save
-    assert sql("save_enlisted", MYSQL, relaxed=True) == sql("save", MYSQL)
 
 
 def test_a_row_of_the_same_key_is_left_as_it_is() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import attrs
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 
-from resumable_sync._errors import ConfigurationError, LeaseLostError
+from resumable_sync._errors import ConfigurationError, LeaseLostError, StoreError
 from resumable_sync._model import Job, JobStatus, Lease
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -220,6 +221,54 @@ def test_the_same_database_by_another_name(store: SQLJobStore, engine: Engine, t
         store.enlist(connection).save(JOB, lease)
     other.dispose()
     assert (store.load("job") or JOB).cursor == [1]
+
+
+FAILING_COMMITS = {
+    "sqlite": [
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TRIGGER fail AFTER UPDATE ON resumable_sync_jobs BEGIN INSERT INTO children VALUES (1); END",
+    ],
+    "postgresql": [
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+        """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN INSERT INTO children VALUES (1); RETURN NULL; END$$""",
+        "CREATE TRIGGER fail AFTER UPDATE ON resumable_sync_jobs FOR EACH ROW EXECUTE FUNCTION fail()",
+    ],
+}
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_commit_that_fails_leaves_nothing_behind(engine: Engine, by_itself: bool) -> None:
+    if engine.dialect.name not in FAILING_COMMITS:
+        pytest.skip("has no constraint that a commit checks")
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
+        engine.dispose()
+    store = SQLJobStore(engine)
+    lease = store.acquire("job", owner="one", ttl=60.0)
+    with engine.begin() as connection:
+        for statement in FAILING_COMMITS[engine.dialect.name]:
+            connection.exec_driver_sql(statement)
+
+    def save() -> None:
+        if by_itself:
+            store.save(JOB, lease)
+        else:
+            with store.transaction() as transaction:
+                transaction.save(JOB, lease)
+
+    with pytest.raises(StoreError, match=r"failed: .*; see to the store's database") as caught:
+        save()
+    assert isinstance(caught.value.__cause__, DBAPIError)
+    assert (store.load("job") or JOB).cursor is None
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO parents VALUES (1)")
+    save()
+    assert (store.load("job") or JOB).cursor == [1]
+    store.release(lease)
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
 def test_a_lost_lease_gives_the_connection_back(database_url: str, engine: Engine) -> None:

@@ -6,6 +6,7 @@ damaged row cannot stop a sync.
 """
 
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import (
@@ -32,7 +33,7 @@ from sqlalchemy import (
 
 from resumable_sync._model import AttemptRecord, JobStatus, Lease
 from resumable_sync.stores._leases import KEPT_ATTEMPTS
-from resumable_sync.stores._rows import attempt_from_row
+from resumable_sync.stores._rows import Row, attempt_from_row
 from resumable_sync.stores._schema import Clock, Identifier, Tables
 from resumable_sync.stores._statements import insert_if_missing
 
@@ -51,18 +52,13 @@ class Lineage:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._dialect = dialect
-        one, job = tables.attempts.c, tables.jobs.c
+        one = tables.attempts.c
         self._clock = Clock()
         self._job_id = bindparam("b_id", type_=Identifier())
         self._token = bindparam("b_token", type_=BigInteger())
         owner = bindparam("b_owner", type_=Identifier())
         self._this, self._unended = one.job_id == self._job_id, one.outcome.is_(None)
         self._mine = and_(self._unended, one.owner == owner)
-        self._used = and_(one.fencing_token == job.saved_token, job.status != JobStatus.PENDING.value)
-        # A replay of dead letters leaves the number and mostly the status as they were: they do not say that it ended.
-        moved = or_(one.run != job.run, one.attempt != job.attempt, job.status == JobStatus.COMPLETED.value)
-        self._said = and_(self._used, job.status.in_(_ENDED), moved)
-        self._error = case((self._said, job.error), else_=null())
 
     # To build a statement takes up to a millisecond, which counts at the start of a process: each when it is needed.
 
@@ -77,26 +73,39 @@ class Lineage:
 
     @cached_property
     def _died(self) -> Update:
-        job, clock, said = self._tables.jobs.c, self._clock, self._said
-        return self._end(
+        # The job is given, since SQLAlchemy takes 5 ms to write one subquery for each column.
+        job: Any = SimpleNamespace(**{c.name: bindparam(f"b_job_{c.name}", type_=c.type) for c in self._tables.jobs.c})
+        one, clock, said = self._tables.attempts.c, self._clock, self._said(job)
+        state = self._state(
+            job,
             outcome=case((said, job.status), else_="died"),
-            error=self._error,
+            error=case((said, job.error), else_=null()),
             ended_at=case((said, func.coalesce(job.finished_at, clock)), else_=clock),
-        ).where(self._this, self._unended)
+        )
+        values = [(one[name], value) for name, value in state.items()]
+        return update(self._tables.attempts).ordered_values(*values).where(self._this, self._unended)
 
     @cached_property
     def _gave_back(self) -> Update:
-        job = self._tables.jobs.c
-        return self._end(
+        attempts, job = self._tables.attempts, self._tables.jobs.c
+        state = self._state(
+            job,
             outcome=case((job.status.in_(_ENDED), job.status), else_="interrupted"),
             error=job.error,
             ended_at=self._clock,
-        ).where(self._this, self._unended, self._tables.attempts.c.fencing_token == self._token)
+        )
+        values = [
+            (attempts.c[name], select(value).where(job.id == attempts.c.job_id).scalar_subquery())
+            for name, value in state.items()
+        ]
+        ended = update(attempts).ordered_values(*values)
+        return ended.where(self._this, self._unended, attempts.c.fencing_token == self._token)
 
     @cached_property
     def _drop_unused(self) -> Delete:
         attempts = self._tables.attempts
-        in_use = exists().where(self._tables.jobs.c.id == attempts.c.job_id, self._used)
+        job = self._tables.jobs.c
+        in_use = exists().where(job.id == attempts.c.job_id, self._used(job))
         return delete(attempts).where(self._this, self._unended, attempts.c.fencing_token == self._token, ~in_use)
 
     @cached_property
@@ -130,12 +139,14 @@ class Lineage:
 
     @cached_property
     def _read(self) -> Select[Any]:
-        attempts, jobs, said = self._tables.attempts, self._tables.jobs, self._said
+        attempts, jobs = self._tables.attempts, self._tables.jobs
         one, job = attempts.c, jobs.c
+        said = self._said(job)
         alive = and_(job.lease_owner.is_not(None), job.lease_expires_at > self._clock)
         now = self._state(
+            job,
             outcome=case((said, job.status), (alive, "running"), else_="died"),
-            error=self._error,
+            error=case((said, job.error), else_=null()),
             ended_at=case((said, job.finished_at), else_=null()),
         )
         shown = [case((self._unended, now[c.name]), else_=c).label(c.name) if c.name in now else c for c in one]
@@ -143,16 +154,21 @@ class Lineage:
         held = attempts.outerjoin(jobs, and_(job.id == one.job_id, job.fencing_token == one.fencing_token))
         return select(*shown).select_from(held).where(self._this).order_by(one.fencing_token)
 
-    def granted(self, connection: Connection, job_id: str, owner: str, token: int) -> None:
-        """Begin an attempt, and end the one before that gave nothing back; or go on with one under a new token."""
-        parameters = {"b_id": job_id, "b_owner": owner, "b_token": token}
+    def granted(self, connection: Connection, job: Row) -> None:
+        """Begin an attempt, and end the one before that gave nothing back; or go on with one under a new token.
+
+        Args:
+            connection: In the transaction of the grant.
+            job: The row of the job since the grant.
+        """
+        parameters = {"b_id": job["id"], "b_owner": job["lease_owner"], "b_token": job["fencing_token"]}
         # To look first is cheaper than what mostly finds nothing to do.
         kept, unended, mine = connection.execute(self._found, parameters).one()
         if mine:
             connection.execute(self._go_on, parameters)
             return
         if unended:
-            connection.execute(self._died, parameters)
+            connection.execute(self._died, {"b_id": job["id"], **{f"b_job_{name}": job[name] for name in job}})
         connection.execute(self._begin, parameters)
         if kept >= KEPT_ATTEMPTS:
             connection.execute(self._trim, parameters)
@@ -171,12 +187,26 @@ class Lineage:
         """Give the attempts of a job, the oldest first."""
         return [attempt_from_row(row) for row in connection.execute(self._read, {"b_id": job_id}).mappings()]
 
-    def _state(self, **end: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
+    # What follows works with the columns of the jobs, or with parameters of their names.
+
+    def _used(self, job: Any) -> ColumnElement[bool]:
+        """Whether an attempt has saved the job."""
+        token = self._tables.attempts.c.fencing_token
+        return and_(token == job.saved_token, job.status != JobStatus.PENDING.value)
+
+    def _said(self, job: Any) -> ColumnElement[bool]:
+        """Whether the row of the job says how an attempt ended."""
+        one = self._tables.attempts.c
+        # A replay of dead letters leaves the number and mostly the status as they were: they do not say that it ended.
+        moved = or_(one.run != job.run, one.attempt != job.attempt, job.status == JobStatus.COMPLETED.value)
+        return and_(self._used(job), job.status.in_(_ENDED), moved)
+
+    def _state(self, job: Any, **end: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
         """Give what the row of the job says about the newest attempt, by column of the attempts.
 
         Run and attempt come last: MySQL sets one column after the other, and then no longer knows what they were.
         """
-        one, job = self._tables.attempts.c, self._tables.jobs.c
+        one = self._tables.attempts.c
         begun = one.run != job.run
         return {
             "from_cursor": case((begun, null()), else_=one.from_cursor),
@@ -187,11 +217,3 @@ class Lineage:
             "run": func.coalesce(job.run, one.run),
             "attempt": func.coalesce(job.attempt, one.attempt),
         }
-
-    def _end(self, **end: ColumnElement[Any]) -> Update:
-        attempts, jobs = self._tables.attempts, self._tables.jobs
-        values = [
-            (attempts.c[name], select(value).where(jobs.c.id == attempts.c.job_id).scalar_subquery())
-            for name, value in self._state(**end).items()
-        ]
-        return update(attempts).ordered_values(*values)

@@ -29,7 +29,8 @@ class Prepared:
         self._dialect = dialect
         self._sql = str(compiled)
         self._returns = statement.is_select or bool(statement.returning_column_descriptions)
-        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
+        constants = (parameter for parameter in compiled.binds.values() if not parameter.required)
+        self._constants = {parameter.key: parameter.value for parameter in constants}
         self._order: list[str] | None = compiled.positiontup
         self._processors: dict[str, Callable[[Any], Any]] = {}
         for name, parameter in compiled.binds.items():
@@ -41,7 +42,7 @@ class Prepared:
         """Run the statement in the transaction of `connection`.
 
         Args:
-            connection: If it is in no transaction, one begins, as with any statement.
+            connection: SQLAlchemy is not told that it is used, so its transaction must have begun.
             parameters: Values by name.
 
         Returns:
@@ -50,8 +51,6 @@ class Prepared:
         Raises:
             DBAPIError: As SQLAlchemy would.
         """
-        if not connection.in_transaction():
-            connection.begin()
         values = {**self._constants, **parameters}
         for name, processor in self._processors.items():
             values[name] = processor(values[name])

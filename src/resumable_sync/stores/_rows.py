@@ -14,11 +14,13 @@ from resumable_sync.stores._leases import microseconds
 
 __all__ = [
     "JOB_COLUMNS",
+    "Row",
     "attempt_from_row",
     "check_room",
     "history_from_text",
     "is_token",
     "job_from_row",
+    "lease_from_row",
     "letter_from_row",
     "row_of_job",
     "row_of_letter",
@@ -110,6 +112,17 @@ def job_from_row(row: Row, now: int) -> Job:
         error=_text(job_id, "error", row["error"]),
         lease=_lease(job_id, row, now),
         **fields,
+    )
+
+
+def lease_from_row(row: Row) -> Lease:
+    """Give the lease of a job's row that has one, alive or not."""
+    return Lease(
+        job_id=row["id"],
+        owner=row["lease_owner"],
+        fencing_token=row["fencing_token"],
+        expires_at=time_of(row["lease_expires_at"]),
+        stop_requested=bool(row["stop_requested"]),
     )
 
 
@@ -357,10 +370,4 @@ def _lease(job_id: str, row: Row, now: int) -> Lease | None:
         raise StateCorruptError(job_id, "lease_ttl", "is missing or 0, though there is a lease")
     if microseconds(expires_at) <= now:
         return None
-    return Lease(
-        job_id=job_id,
-        owner=owner,
-        fencing_token=token,
-        expires_at=expires_at,
-        stop_requested=bool(stop_requested),
-    )
+    return lease_from_row(row)

@@ -1,13 +1,20 @@
 """The statements that `SQLJobStore` sends, built once for a store."""
 
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     BindParameter,
+    ColumnElement,
+    Delete,
     Dialect,
     Insert,
+    Select,
     Table,
+    Update,
+    and_,
     bindparam,
     case,
     delete,
@@ -52,85 +59,158 @@ class Statements:
         version: Which version of them; of an older one `load` and `jobs` may be used, and nothing else.
         relaxed: Whether the commit of a save on PostgreSQL need not wait for the disk. Saves then need `b_least` and
             `b_most`, the numbers of batches that the job may have.
-
-    Attributes:
-        save_enlisted: Saves in a transaction of the caller's, which commits as he wants it.
-        extended: Asks what `save` and `renew` made of the lease; None where they tell it themselves.
     """
 
     def __init__(
         self, tables: Tables, dialect: Dialect, version: int = SCHEMA_VERSION, *, relaxed: bool = False
     ) -> None:
-        jobs, meta = tables.jobs, tables.meta
-        columns, clock = jobs.c, Clock()
+        self._tables = tables
+        self._dialect = dialect
+        self._version = version
+        self._relaxed = relaxed
+        columns = tables.jobs.c
+        self._clock = Clock()
         # They get the types of the columns that they are compared with or added to.
+        self._owner: BindParameter[str] = bindparam("b_owner")
+        self._ttl: BindParameter[int] = bindparam("b_ttl")
         job_id: BindParameter[str] = bindparam("b_id")
-        owner: BindParameter[str] = bindparam("b_owner")
-        ttl: BindParameter[int] = bindparam("b_ttl")
         token: BindParameter[int] = bindparam("b_token")
-        this, newest = columns.id == job_id, columns.fencing_token == token
-        newest_deleted = select(meta.c.value).where(meta.c.name == "newest_deleted_token").scalar_subquery()
-        free = or_(columns.lease_owner.is_(None), columns.lease_owner == owner, columns.lease_expires_at <= clock)
-        lease = columns.fencing_token, columns.lease_owner, columns.lease_expires_at, columns.stop_requested
-
-        there = (column for column in columns if JOB_COLUMN_SINCE.get(column.name, 1) <= version)
-        every = select(*there, clock.label("now"))
-        self.jobs = every.order_by(columns.id)
-        self.load = every.where(this)
-        self.lease = select(*lease).where(this)
-        self.held_batches = select(columns.processed_batches).where(this, newest, columns.lease_ttl.is_not(None))
-        self.create = insert_if_missing(jobs, dialect).values(**_new_job(clock))
-        grant = update(jobs).ordered_values(
-            # First, since on MySQL what follows sees the new owner.
-            (columns.stop_requested, case((columns.lease_owner == owner, columns.stop_requested), else_=0)),
-            (columns.fencing_token, Greatest(columns.fencing_token + 1, clock, func.coalesce(newest_deleted, 0) + 1)),
-            (columns.lease_owner, owner),
-            (columns.lease_ttl, ttl),
-            (columns.lease_expires_at, clock + ttl),
-        )
-        self.grant = grant.where(this, free)
-        self.replace = grant.where(this, newest)
+        self._this, self._newest = columns.id == job_id, columns.fencing_token == token
         # A released lease has no ttl: what its owner still sends is refused.
-        held = update(jobs).where(this, newest, columns.lease_ttl.is_not(None))
-        save: Any = held.values(lease_expires_at=clock + columns.lease_ttl, saved_token=columns.fencing_token)
-        renew: Any = held.values(lease_expires_at=clock + ttl, lease_ttl=ttl)
-        enlisted = save
-        extended = columns.lease_expires_at, columns.stop_requested
-        self.extended: Prepared | None = None
-        if dialect.update_returning:
-            limit: list[Any] = [literal_column(_LIMIT_IDLE)] if dialect.name == "postgresql" else []
-            if relaxed:
-                save = save.where(columns.processed_batches.between(bindparam("b_least"), bindparam("b_most")))
-            enlisted = save.returning(*extended, *limit)
-            save = save.returning(*extended, *limit, *([literal_column(_RELAX)] if relaxed else []))
-            renew = renew.returning(*extended)
-        else:
-            self.extended = Prepared(select(*extended).where(this), dialect)
-        self.save = Prepared(save, dialect, JOB_COLUMNS)
-        self.save_enlisted = Prepared(enlisted, dialect, JOB_COLUMNS) if relaxed else self.save
-        self.renew = Prepared(renew, dialect)
-        self.release = (
-            update(jobs)
-            .where(this, newest)
-            .values(lease_owner=None, lease_ttl=None, lease_expires_at=None, stop_requested=0)
-        )
-        self.request_stop = update(jobs).where(this, columns.lease_expires_at > clock).values(stop_requested=1)
-        self.token_to_delete = select(columns.fencing_token).where(this).with_for_update()
-        self.note_deleted = (
-            update(meta)
-            .where(meta.c.name == "newest_deleted_token")
-            .values(value=Greatest(meta.c.value, bindparam("b_token", type_=BigInteger())))
-        )
-        self.delete = delete(jobs).where(this)
-        self._build_dead_letters(tables.dead_letters, clock)
+        self._held = and_(self._this, self._newest, columns.lease_ttl.is_not(None))
+        self._extended = columns.lease_expires_at, columns.stop_requested
 
-    def _build_dead_letters(self, letters: Table, clock: Clock) -> None:
-        this = letters.c.job_id == bindparam("b_id")
-        created_at = func.coalesce(bindparam("b_created_at", type_=BigInteger()), clock)
-        self.add_letter = insert(letters).values(created_at=created_at)
-        self.letters = select(letters).where(this).order_by(letters.c.id)
-        self.remove_letter = delete(letters).where(this, letters.c.id == bindparam("b_letter"))
-        self.purge_letters = delete(letters).where(this)
+    # To build a statement takes up to a millisecond, which counts at the start of a process: each when it is needed.
+
+    @cached_property
+    def load(self) -> Select[Any]:
+        return self._every.where(self._this)
+
+    @cached_property
+    def jobs(self) -> Select[Any]:
+        return self._every.order_by(self._tables.jobs.c.id)
+
+    @property
+    def _every(self) -> Select[Any]:
+        columns = self._tables.jobs.c
+        there = (column for column in columns if JOB_COLUMN_SINCE.get(column.name, 1) <= self._version)
+        return select(*there, self._clock.label("now"))
+
+    @cached_property
+    def held_batches(self) -> Select[Any]:
+        return select(self._tables.jobs.c.processed_batches).where(self._held)
+
+    @cached_property
+    def create(self) -> Insert:
+        return insert_if_missing(self._tables.jobs, self._dialect).values(**_new_job(self._clock))
+
+    @cached_property
+    def grant(self) -> Update:
+        columns = self._tables.jobs.c
+        free = or_(
+            columns.lease_owner.is_(None), columns.lease_owner == self._owner, columns.lease_expires_at <= self._clock
+        )
+        return self._grant.where(self._this, free)
+
+    @cached_property
+    def replace(self) -> Update:
+        return self._grant.where(self._this, self._newest)
+
+    @property
+    def _grant(self) -> Update:
+        columns, meta, clock = self._tables.jobs.c, self._tables.meta.c, self._clock
+        newest_deleted = select(meta.value).where(meta.name == "newest_deleted_token").scalar_subquery()
+        return update(self._tables.jobs).ordered_values(
+            # First, since on MySQL what follows sees the new owner.
+            (columns.stop_requested, case((columns.lease_owner == self._owner, columns.stop_requested), else_=0)),
+            (columns.fencing_token, Greatest(columns.fencing_token + 1, clock, func.coalesce(newest_deleted, 0) + 1)),
+            (columns.lease_owner, self._owner),
+            (columns.lease_ttl, self._ttl),
+            (columns.lease_expires_at, clock + self._ttl),
+        )
+
+    @cached_property
+    def save(self) -> Prepared:
+        return self._save(literal_column(_RELAX)) if self._relaxed else self._save()
+
+    @cached_property
+    def save_enlisted(self) -> Prepared:
+        """Saves in a transaction of the caller's, which commits as he wants it."""
+        return self._save() if self._relaxed else self.save
+
+    def _save(self, *also: Any) -> Prepared:
+        columns = self._tables.jobs.c
+        extended: Any = self._clock + columns.lease_ttl
+        held = update(self._tables.jobs).where(self._held)
+        saved = held.values(lease_expires_at=extended, saved_token=columns.fencing_token)
+        if self._relaxed:
+            saved = saved.where(columns.processed_batches.between(bindparam("b_least"), bindparam("b_most")))
+        limit: tuple[Any, ...] = (literal_column(_LIMIT_IDLE),) if self._dialect.name == "postgresql" else ()
+        return self._prepare(saved, *limit, *also, columns=JOB_COLUMNS)
+
+    @cached_property
+    def renew(self) -> Prepared:
+        extended: Any = self._clock + self._ttl
+        held = update(self._tables.jobs).where(self._held)
+        return self._prepare(held.values(lease_expires_at=extended, lease_ttl=self._ttl))
+
+    @cached_property
+    def extended(self) -> Prepared | None:
+        """Asks what `save` and `renew` made of the lease; None where they tell it themselves."""
+        if self._dialect.update_returning:
+            return None
+        return Prepared(select(*self._extended).where(self._this), self._dialect)
+
+    def _prepare(self, update: Update, *also: Any, columns: Iterable[str] = ()) -> Prepared:
+        told: Any = update.returning(*self._extended, *also) if self._dialect.update_returning else update
+        return Prepared(told, self._dialect, columns)
+
+    @cached_property
+    def release(self) -> Update:
+        ended = {"lease_owner": None, "lease_ttl": None, "lease_expires_at": None, "stop_requested": 0}
+        return update(self._tables.jobs).where(self._this, self._newest).values(ended)
+
+    @cached_property
+    def request_stop(self) -> Update:
+        jobs = self._tables.jobs
+        return update(jobs).where(self._this, jobs.c.lease_expires_at > self._clock).values(stop_requested=1)
+
+    @cached_property
+    def token_to_delete(self) -> Select[Any]:
+        return select(self._tables.jobs.c.fencing_token).where(self._this).with_for_update()
+
+    @cached_property
+    def note_deleted(self) -> Update:
+        meta = self._tables.meta
+        newest = Greatest(meta.c.value, bindparam("b_token", type_=BigInteger()))
+        return update(meta).where(meta.c.name == "newest_deleted_token").values(value=newest)
+
+    @cached_property
+    def delete(self) -> Delete:
+        return delete(self._tables.jobs).where(self._this)
+
+    @cached_property
+    def add_letter(self) -> Insert:
+        created_at = func.coalesce(bindparam("b_created_at", type_=BigInteger()), self._clock)
+        return insert(self._tables.dead_letters).values(created_at=created_at)
+
+    @cached_property
+    def letters(self) -> Select[Any]:
+        letters = self._tables.dead_letters
+        return select(letters).where(self._of_job).order_by(letters.c.id)
+
+    @cached_property
+    def remove_letter(self) -> Delete:
+        letters = self._tables.dead_letters
+        return delete(letters).where(self._of_job, letters.c.id == bindparam("b_letter"))
+
+    @cached_property
+    def purge_letters(self) -> Delete:
+        return delete(self._tables.dead_letters).where(self._of_job)
+
+    @property
+    def _of_job(self) -> ColumnElement[bool]:
+        return self._tables.dead_letters.c.job_id == bindparam("b_id")
 
 
 def insert_if_missing(table: Table, dialect: Dialect) -> Insert:

@@ -12,7 +12,7 @@ from resumable_sync._model import Job, Lease
 from resumable_sync.stores._connections import Connections, Translated, Working
 from resumable_sync.stores._durability import Saved
 
-__all__ = ["EnlistedTransaction", "OwnTransaction", "Save", "refuse_inside_transaction"]
+__all__ = ["EnlistedTransaction", "OwnTransaction", "Save", "refuse_inside_transaction", "save_alone"]
 
 Save = Callable[[Connection, Job, Lease], Lease]
 
@@ -34,6 +34,37 @@ def refuse_inside_transaction(identity: str, job_id: str) -> None:
             "sync); start it before or after, or give it a store in another database"
         )
         raise ConfigurationError(msg)
+
+
+def save_alone(connections: Connections, save: Save, saved: Saved | None, job: Job, lease: Lease) -> Lease:
+    """Save a job in a transaction that nothing else is done in; raises what `OwnTransaction` does."""
+    with Translated("saving", job.id):
+        working = _idle(connections)
+        try:
+            working.begin_unseen()
+            extended = save(working.connection, job, lease)
+            if saved is not None:
+                saved.in_doubt(lease, job.processed_batches)
+            working.commit_unseen()
+        except BaseException:
+            working.discard()  # whatever went wrong, the next try gets a connection that is known to be good
+            raise
+    if saved is not None:
+        saved.committed(lease, job.processed_batches)
+    return extended
+
+
+def _idle(connections: Connections) -> Working:
+    """Give the connection that this thread keeps.
+
+    Raises:
+        ConfigurationError: If a transaction is open on it.
+    """
+    working = connections.working()
+    if working.guard.active:
+        msg = "this thread is inside a transaction of this store already; save with that one"
+        raise ConfigurationError(msg)
+    return working
 
 
 class OwnTransaction:
@@ -83,10 +114,7 @@ class OwnTransaction:
     def __enter__(self) -> Self:
         outer = _open_databases.get()
         with Translated("opening a transaction of the job store"):
-            working = self._connections.working()
-            if working.guard.active:
-                msg = "this thread is inside a transaction of this store already; save with that one"
-                raise ConfigurationError(msg)
+            working = _idle(self._connections)
             self._outer, self._working = outer, working
             try:
                 working.begin()
@@ -157,6 +185,8 @@ class EnlistedTransaction:
                     "engine.begin() on an engine without isolation_level='AUTOCOMMIT'"
                 )
                 raise ConfigurationError(msg)
+            if not self._connection.in_transaction():
+                self._connection.begin()
         extended = self._save(self._connection, job, lease)
         if self._saved is not None:
             self._saved.in_doubt(lease, job.processed_batches)

@@ -43,13 +43,19 @@ from resumable_sync.stores._rows import (
     check_room,
     is_token,
     job_from_row,
+    lease_from_row,
     letter_from_row,
     row_of_job,
     row_of_letter,
     time_of,
 )
 from resumable_sync.stores._statements import Statements
-from resumable_sync.stores._transaction import EnlistedTransaction, OwnTransaction, refuse_inside_transaction
+from resumable_sync.stores._transaction import (
+    EnlistedTransaction,
+    OwnTransaction,
+    refuse_inside_transaction,
+    save_alone,
+)
 from resumable_sync.stores._upkeep import Upkeep
 
 __all__ = ["SQLJobStore", "from_data"]
@@ -229,29 +235,24 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
         """
         statements = self._statements
         with self._connections.write() as connection:
-            row = connection.execute(statements.load, grant).mappings().one_or_none()
+            this = {"b_id": job_id}  # with other parameters SQLAlchemy would write the statement once more
+            row = connection.execute(statements.load, this).mappings().one_or_none()
             if row is None:
                 return None
             check_room(job_from_row(row, row["now"]))  # a damaged row is left as it is
             granted = connection.execute(statements.replace if "b_token" in grant else statements.grant, grant).rowcount
-            newest = connection.execute(statements.lease, {"b_id": job_id}).one_or_none()
+            newest = connection.execute(statements.load, this).mappings().one_or_none()
             if newest is None:
                 return None
             if not granted:
-                expires_at = newest.lease_expires_at
+                expires_at = newest["lease_expires_at"]
                 until = None if expires_at is None else time_of(expires_at)
-                raise JobHeldError(newest.lease_owner or LATER_ATTEMPT, until, job_id)
-            if not is_token(newest.fencing_token):  # by the newest token of a deleted job; nothing is committed
+                raise JobHeldError(newest["lease_owner"] or LATER_ATTEMPT, until, job_id)
+            if not is_token(newest["fencing_token"]):  # by the newest token of a deleted job; nothing is committed
                 raise StateCorruptError(job_id, "fencing_token", "would be greater than any clock's time")
-            self._lineage.granted(connection, job_id, newest.lease_owner, newest.fencing_token)
-            self._histories.granted(connection, job_id, newest.fencing_token)
-            return Lease(
-                job_id=job_id,
-                owner=newest.lease_owner,
-                fencing_token=newest.fencing_token,
-                expires_at=time_of(newest.lease_expires_at),
-                stop_requested=bool(newest.stop_requested),
-            )
+            self._lineage.granted(connection, newest)
+            self._histories.granted(connection, job_id, newest["fencing_token"])
+            return lease_from_row(newest)
 
     @override
     def renew(self, lease: Lease, ttl: float) -> Lease:
@@ -261,8 +262,8 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
 
     @override
     def save(self, job: Job, lease: Lease) -> Lease:
-        with self.transaction() as transaction:
-            return transaction.save(job, lease)
+        save = partial(self._save, self._statements.save)
+        return save_alone(self._connections, save, self._saved, job, lease)
 
     @override
     def release(self, lease: Lease) -> None:
