@@ -295,17 +295,20 @@ def begin_write(connection: Connection) -> None:
         return
     if not connection.in_transaction():
         connection.begin()  # SQLAlchemy's notion of it; sends nothing
-    begin_immediate(connection)
+    begin_immediate(connection, connection.connection.driver_connection)
 
 
-def begin_immediate(connection: Connection) -> None:
+def begin_immediate(connection: Connection, driver_connection: Any) -> None:
     """Begin a write transaction on a connection to SQLite, without SQLAlchemy's notion of it.
+
+    Args:
+        connection: SQLAlchemy's.
+        driver_connection: The driver's, on which it is based.
 
     Raises:
         ConfigurationError: As `begin_write`.
         DBAPIError: Likewise.
     """
-    driver_connection: Any = connection.connection.driver_connection
     if driver_connection.in_transaction:
         # A listener began it, as SQLAlchemy's documentation shows; nothing was done in it yet.
         driver_connection.rollback()

@@ -61,6 +61,7 @@ class Working:
     def __init__(self, engine: Engine, idle_seconds: int, *, relaxed: bool = False) -> None:
         self.idle_seconds = idle_seconds
         self.connection = _connect(engine)
+        self._driver_connection: Any = self.connection.connection.driver_connection
         self._old_synchronous: int | None = None
         try:
             self._old_limit = _limit_idle(self.connection, idle_seconds)
@@ -94,16 +95,16 @@ class Working:
         It is for what the store does by itself. To tell them takes as long as a checkpoint on SQLite, 60 us.
         """
         if self.connection.dialect.name == "sqlite":  # the other drivers begin by themselves
-            begin_immediate(self.connection)
+            begin_immediate(self.connection, self._driver_connection)
 
     def commit_unseen(self) -> None:
         """Commit what `begin_unseen` began."""
-        driver_connection: Any = self.connection.connection.driver_connection
         dialect = self.connection.dialect
         try:
-            driver_connection.commit()
+            self._driver_connection.commit()
         except dialect.loaded_dbapi.Error as error:
-            wrapped = wrap_error(error, self.connection, lost=dialect.is_disconnect(error, driver_connection, None))
+            lost = dialect.is_disconnect(error, self._driver_connection, None)
+            wrapped = wrap_error(error, self.connection, lost=lost)
             raise wrapped from error
 
     def rollback(self) -> None:

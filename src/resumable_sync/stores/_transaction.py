@@ -100,7 +100,8 @@ class OwnTransaction:
         """
         working = self._open
         working.guard.check(working.connection)
-        extended = self._save(working.connection, job, lease)
+        with Translated("saving", job.id):
+            extended = self._save(working.connection, job, lease)
         self._last = lease, job.processed_batches
         return extended
 
@@ -187,7 +188,7 @@ class EnlistedTransaction:
                 raise ConfigurationError(msg)
             if not self._connection.in_transaction():
                 self._connection.begin()
-        extended = self._save(self._connection, job, lease)
+            extended = self._save(self._connection, job, lease)
         if self._saved is not None:
             self._saved.in_doubt(lease, job.processed_batches)
         return extended

@@ -396,16 +396,15 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
         parameters["b_id"], parameters["b_token"] = lease.job_id, lease.fencing_token
         if self._saved is not None:
             parameters["b_least"], parameters["b_most"] = self._saved.expected(lease)
-        with Translated("saving", job.id):
-            try:
-                return self._extend(connection, statement, parameters, lease)
-            except LeaseLostError:
-                if self._saved is not None:
-                    held = {"b_id": lease.job_id, "b_token": lease.fencing_token}
-                    batches = connection.execute(self._statements.held_batches, held).scalar_one_or_none()
-                    if batches is not None:
-                        raise self._saved.undone(lease, batches) from None
-                raise
+        try:
+            return self._extend(connection, statement, parameters, lease)
+        except LeaseLostError:
+            if self._saved is not None:
+                held = {"b_id": lease.job_id, "b_token": lease.fencing_token}
+                batches = connection.execute(self._statements.held_batches, held).scalar_one_or_none()
+                if batches is not None:
+                    raise self._saved.undone(lease, batches) from None
+            raise
 
     def _extend(self, connection: Connection, update: Prepared, parameters: dict[str, Any], lease: Lease) -> Lease:
         """Send an UPDATE that extends the lease, and give the lease as it is then.
