@@ -24,6 +24,7 @@ from resumable_sync._plain import suggestion
 __all__ = [
     "LOCK_TIMEOUT",
     "URLOrParts",
+    "begin_immediate",
     "begin_write",
     "database_identity",
     "driver_cursor",

@@ -30,6 +30,7 @@ from resumable_sync import (
     SyncStarted,
     Throttle,
     TryFailed,
+    run_full_sync,
 )
 from resumable_sync._attempts import attempt as _attempt
 from resumable_sync._attempts import checkpoint as _checkpoint
@@ -43,7 +44,7 @@ from resumable_sync._attempts.sizer import BatchSizer
 from resumable_sync._attempts.start import rules_of
 from resumable_sync._fingerprint import fingerprint_text
 from resumable_sync._lease import LeaseKeeper
-from resumable_sync._model import batch_key, utc_now
+from resumable_sync._model import batch_key, changed, utc_now
 from resumable_sync._restart import decide
 from resumable_sync._retry import StopRequested
 from resumable_sync.stores.sql import SQLJobStore
@@ -1124,3 +1125,17 @@ class TestUnsavedEnd:
         monkeypatch.setattr(store, "save", watched)
         opened.attempt.close(ValueError("no"))
         assert order == ["settle", "save"]
+
+
+def test_a_changed_job_is_what_attrs_would_make_of_it() -> None:
+    job = Job(id="j", run=2, cursor=[1])
+    new = changed(job, cursor=[2], processed_records=5)
+    assert new == attrs.evolve(job, cursor=[2], processed_records=5)
+    assert job == Job(id="j", run=2, cursor=[1])
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        new.run = 3  # type: ignore[misc]
+
+
+def test_a_job_that_was_saved_has_the_fields_of_a_job_and_no_others() -> None:
+    result = run_full_sync("j", Numbers(10), Target(), store=MemoryJobStore())
+    assert list(vars(result.job)) == [field.name for field in attrs.fields(Job)]

@@ -1,12 +1,12 @@
 """The store's transaction belongs to the store: nobody else ends it, and nobody starts a sync inside it."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
 
 from resumable_sync._errors import ConfigurationError, LeaseLostError, StoreError
 from resumable_sync._model import Job, JobStatus, Lease
@@ -87,6 +87,20 @@ def test_an_end_through_the_driver_is_stopped(store: SQLJobStore, engine: Engine
         transaction.save(JOB, lease)
     assert (store.load("job") or JOB).cursor is None
     assert numbers(engine) == []
+
+
+def test_after_a_refused_end_no_lock_is_left(store: SQLJobStore, engine: Engine, lease: Lease) -> None:
+    with pytest.raises(ConfigurationError) as caught, store.transaction() as transaction:
+        driver_connection: Any = transaction.connection.connection.driver_connection
+        cursor = driver_connection.cursor()
+        cursor.execute("SELECT 1 UNION ALL SELECT 2")  # not read to its end
+        transaction.connection.execute(INSERT)
+        transaction.connection.commit()
+    assert caught.value.__traceback__ is not None  # with the cursor
+    with engine.begin() as connection:
+        connection.execute(INSERT)
+    assert numbers(engine) == [1]
+    del cursor
 
 
 def test_ddl_may_stand_where_the_sink_begins(store: SQLJobStore, engine: Engine, lease: Lease) -> None:
@@ -223,52 +237,141 @@ def test_the_same_database_by_another_name(store: SQLJobStore, engine: Engine, t
     assert (store.load("job") or JOB).cursor == [1]
 
 
-FAILING_COMMITS = {
-    "sqlite": [
-        "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
-        "CREATE TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+TABLES = [
+    "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
+    "CREATE TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+]
+FAILING: dict[tuple[str, str], list[str]] = {
+    ("sqlite", "commit"): [
+        *TABLES,
         "CREATE TRIGGER fail AFTER UPDATE ON resumable_sync_jobs BEGIN INSERT INTO children VALUES (1); END",
     ],
-    "postgresql": [
-        "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
-        "CREATE TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+    ("sqlite", "update"): [
+        "CREATE TRIGGER fail AFTER UPDATE ON resumable_sync_jobs BEGIN SELECT RAISE(ABORT, 'not now'); END"
+    ],
+    ("postgresql", "commit"): [
+        *TABLES,
         """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN INSERT INTO children VALUES (1); RETURN NULL; END$$""",
         "CREATE TRIGGER fail AFTER UPDATE ON resumable_sync_jobs FOR EACH ROW EXECUTE FUNCTION fail()",
     ],
+    ("postgresql", "update"): [
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not now'; END$$",
+        "CREATE TRIGGER fail AFTER UPDATE ON resumable_sync_jobs FOR EACH ROW EXECUTE FUNCTION fail()",
+    ],
+    ("mysql", "update"): [
+        "CREATE TRIGGER fail AFTER UPDATE ON resumable_sync_jobs FOR EACH ROW SIGNAL SQLSTATE '45000'"
+    ],
 }
 
 
-@pytest.mark.parametrize("by_itself", [True, False])
-def test_a_commit_that_fails_leaves_nothing_behind(engine: Engine, by_itself: bool) -> None:
-    if engine.dialect.name not in FAILING_COMMITS:
-        pytest.skip("has no constraint that a commit checks")
+def save_by_itself(store: SQLJobStore, job: Job, lease: Lease) -> None:
+    store.save(job, lease)
+
+
+def save_with_others(store: SQLJobStore, job: Job, lease: Lease) -> None:
+    with store.transaction() as transaction:
+        transaction.save(job, lease)
+
+
+WAYS = pytest.mark.parametrize("save", [save_by_itself, save_with_others])
+
+
+@WAYS
+@pytest.mark.parametrize("failing", ["update", "commit", "parameter"])
+def test_a_save_that_fails_leaves_nothing_behind(engine: Engine, save: Any, failing: str) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
         engine.dispose()
+    elif (engine.dialect.name, failing) == ("mysql", "commit"):
+        pytest.skip("no constraint is checked by a commit")
     store = SQLJobStore(engine)
     lease = store.acquire("job", owner="one", ttl=60.0)
     with engine.begin() as connection:
-        for statement in FAILING_COMMITS[engine.dialect.name]:
+        for statement in FAILING.get((engine.dialect.name, failing), []):
             connection.exec_driver_sql(statement)
-
-    def save() -> None:
-        if by_itself:
-            store.save(JOB, lease)
-        else:
-            with store.transaction() as transaction:
-                transaction.save(JOB, lease)
-
+    job = attrs.evolve(JOB, processed_records=2**70) if failing == "parameter" else JOB
+    # The error is kept, with its traceback, and through that every cursor.
     with pytest.raises(StoreError, match=r"failed: .*; see to the store's database") as caught:
-        save()
-    assert isinstance(caught.value.__cause__, DBAPIError)
+        save(store, job, lease)
+    assert caught.value.__cause__ is not None
     assert (store.load("job") or JOB).cursor is None
-    with engine.begin() as connection:
-        connection.exec_driver_sql("INSERT INTO parents VALUES (1)")
-    save()
+    with engine.begin() as connection:  # nobody holds a lock
+        if failing == "commit":
+            connection.exec_driver_sql("INSERT INTO parents VALUES (1)")
+        elif failing == "update":
+            connection.exec_driver_sql(f"DROP TRIGGER fail{' ON resumable_sync_jobs' * (engine.name == 'postgresql')}")
+        else:
+            connection.execute(INSERT)
+    save(store, JOB, lease)
     assert (store.load("job") or JOB).cursor == [1]
     store.release(lease)
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+@WAYS
+def test_who_listens_to_transactions_is_told(database_url: str, engine: Engine, save: Any) -> None:
+    store = SQLJobStore(engine)
+    told: list[str] = []
+    for name in ("begin", "commit"):
+        event.listen(engine, name, lambda _connection, name=name: told.append(name))
+    lease = store.acquire("job", owner="one", ttl=60.0)
+    save(store, JOB, lease)
+    told.clear()
+    save(store, JOB, lease)
+    assert told == ["begin", "commit"]
+
+
+@WAYS
+def test_closing_the_store_meanwhile_undoes_nothing(engine: Engine, save: Any) -> None:
+    store = SQLJobStore(engine)
+    lease = store.acquire("job", owner="one", ttl=60.0)
+    prepared: Any = store._statements.save
+    original = prepared.execute
+
+    def closing(*arguments: Any) -> Any:
+        row = original(*arguments)
+        thread = threading.Thread(target=store.close)
+        thread.start()
+        thread.join()
+        return row
+
+    prepared.execute = closing
+    save(store, JOB, lease)
+    assert attrs.evolve(store.load("job") or Job(id=""), lease=None) == JOB
+    store.release(lease)
+
+
+@WAYS
+def test_an_interrupt_before_the_commit_leaves_nothing_behind(store: SQLJobStore, lease: Lease, save: Any) -> None:
+    prepared: Any = store._statements.save
+    original = prepared.execute
+
+    def interrupted(*arguments: Any) -> Any:
+        original(*arguments)
+        raise KeyboardInterrupt
+
+    prepared.execute = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        save(store, JOB, lease)
+    assert (store.load("job") or JOB).cursor is None
+    prepared.execute = original
+    save(store, JOB, lease)
+    assert (store.load("job") or JOB).cursor == [1]
+
+
+@WAYS
+def test_a_connection_that_is_used_after_its_block_is_not_committed(
+    store: SQLJobStore, engine: Engine, lease: Lease, save: Any
+) -> None:
+    with store.transaction() as transaction:
+        connection = transaction.connection
+    connection.execute(INSERT)
+    with pytest.raises(StoreError):
+        save(store, JOB, lease)
+    assert numbers(engine) == []
+    save(store, JOB, lease)
+    assert numbers(engine) == []
 
 
 def test_a_lost_lease_gives_the_connection_back(database_url: str, engine: Engine) -> None:

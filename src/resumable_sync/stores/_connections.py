@@ -11,7 +11,13 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from typing_extensions import override
 
-from resumable_sync._database import begin_immediate, begin_write, is_mysql, scrub, wrap_error
+from resumable_sync._database import (
+    begin_immediate,
+    begin_write,
+    is_mysql,
+    scrub,
+    wrap_error,
+)
 from resumable_sync._errors import StateCorruptError
 from resumable_sync.stores import _foreign
 from resumable_sync.stores._durability import relax, restore
@@ -60,6 +66,9 @@ class Working:
 
     def __init__(self, engine: Engine, idle_seconds: int, *, relaxed: bool = False) -> None:
         self.idle_seconds = idle_seconds
+        self._engine = engine
+        self._untold = False
+        self._listened_to = _is_listened_to(engine)
         self.connection = _connect(engine)
         self._driver_connection: Any = self.connection.connection.driver_connection
         self._old_synchronous: int | None = None
@@ -73,10 +82,19 @@ class Working:
             raise
         self._pid = os.getpid()
 
-    def begin(self) -> None:
-        """Begin a write transaction and guard it."""
-        self.connection.begin()
-        begin_write(self.connection)
+    def begin(self, *, alone: bool = False) -> None:
+        """Begin a write transaction and guard it.
+
+        Args:
+            alone: Whether only the store works in it. SQLAlchemy is then not told of it, unless somebody listens to
+                its transactions, since that takes as long as a checkpoint on SQLite.
+        """
+        self._untold = alone and not self._listened_to and not self.connection.in_transaction()
+        if not self._untold:
+            self.connection.begin()
+            begin_write(self.connection)
+        elif self._engine.dialect.name == "sqlite":  # the other drivers begin by themselves
+            begin_immediate(self.connection, self._driver_connection)
         self.guard.begun()
 
     def commit(self) -> None:
@@ -85,21 +103,13 @@ class Working:
         Raises:
             ConfigurationError: If the transaction was ended from within, or somebody tried.
         """
-        self.guard.check(self.connection)
+        if not self._untold:
+            self.guard.check(self.connection)
+            self.guard.active = False
+            self.connection.commit()
+            return
         self.guard.active = False
-        self.connection.commit()
-
-    def begin_unseen(self) -> None:
-        """Begin a write transaction of which neither SQLAlchemy nor the guard is told.
-
-        It is for what the store does by itself. To tell them takes as long as a checkpoint on SQLite, 60 us.
-        """
-        if self.connection.dialect.name == "sqlite":  # the other drivers begin by themselves
-            begin_immediate(self.connection, self._driver_connection)
-
-    def commit_unseen(self) -> None:
-        """Commit what `begin_unseen` began."""
-        dialect = self.connection.dialect
+        dialect = self._engine.dialect
         try:
             self._driver_connection.commit()
         except dialect.loaded_dbapi.Error as error:
@@ -115,6 +125,8 @@ class Working:
             self.discard()
             return
         try:
+            if self._untold:
+                self._driver_connection.rollback()
             self.connection.rollback()
         except Exception:  # noqa: BLE001 - the error that led here is the one to be told
             self.discard()
@@ -122,6 +134,10 @@ class Working:
     def discard(self) -> None:
         """Close the connection for good, with whatever is open on it."""
         self.guard.remove()
+        if self._engine.dialect.name == "sqlite":
+            # Else the file stays locked, even closed, for as long as the traceback of an error holds a cursor.
+            with contextlib.suppress(Exception):
+                self._driver_connection.rollback()
         with contextlib.suppress(Exception):
             self.connection.invalidate()
         with contextlib.suppress(Exception):
@@ -289,6 +305,12 @@ def _limit_idle_here(connection: Connection) -> None:
         old = f"@@SESSION.{name}"
         new = f"IF({old} = 0, {MIN_IDLE_SECONDS}, LEAST({old}, {MIN_IDLE_SECONDS}))"
         connection.exec_driver_sql(f"SET {_BEFORE} = {old}, SESSION {name} = {new}")
+
+
+def _is_listened_to(engine: Any) -> bool:
+    """Whether somebody listens to the transactions of an engine, and may do something at their beginning or end."""
+    events = engine.dispatch
+    return bool(events.begin or events.commit or events.rollback)
 
 
 def _connect(engine: Engine) -> Connection:

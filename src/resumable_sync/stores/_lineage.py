@@ -1,8 +1,8 @@
 """The lineage of attempts in a SQL database, written in the transactions that grant leases and give them back.
 
 No checkpoint costs a statement more: how far an attempt is, and how it ended, stands in the row of its job until its
-lease is given back or the next one is granted, which copies it. All of that is worked out by the database, so that a
-damaged row cannot stop a sync.
+lease is given back or the next one is granted, which copies it. What that says of an attempt is worked out by the
+database, whatever is in the row.
 """
 
 from functools import cached_property

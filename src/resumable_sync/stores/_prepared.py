@@ -29,8 +29,7 @@ class Prepared:
         self._dialect = dialect
         self._sql = str(compiled)
         self._returns = statement.is_select or bool(statement.returning_column_descriptions)
-        constants = (parameter for parameter in compiled.binds.values() if not parameter.required)
-        self._constants = {parameter.key: parameter.value for parameter in constants}
+        self._constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         self._order: list[str] | None = compiled.positiontup
         self._processors: dict[str, Callable[[Any], Any]] = {}
         for name, parameter in compiled.binds.items():
@@ -42,7 +41,7 @@ class Prepared:
         """Run the statement in the transaction of `connection`.
 
         Args:
-            connection: SQLAlchemy is not told that it is used, so its transaction must have begun.
+            connection: In the transaction that it is for: no other begins, and SQLAlchemy is not told of the statement.
             parameters: Values by name.
 
         Returns:

@@ -41,13 +41,15 @@ def save_alone(connections: Connections, save: Save, saved: Saved | None, job: J
     with Translated("saving", job.id):
         working = _idle(connections)
         try:
-            working.begin_unseen()
+            working.begin(alone=True)
             extended = save(working.connection, job, lease)
             if saved is not None:
                 saved.in_doubt(lease, job.processed_batches)
-            working.commit_unseen()
+            working.commit()
         except BaseException:
-            working.discard()  # whatever went wrong, the next try gets a connection that is known to be good
+            working.rollback()
+            # Whatever went wrong, the next try gets a connection that is known to be good.
+            connections.give_back()
             raise
     if saved is not None:
         saved.committed(lease, job.processed_batches)
