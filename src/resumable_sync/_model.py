@@ -81,6 +81,9 @@ class Guarantee(StrEnum):
     AT_LEAST_ONCE = "at_least_once"
 
 
+# What is made anew for every batch has no slots: a frozen object with a dict is made in half the time.
+
+
 @attrs.frozen(kw_only=True, slots=False)
 class Lease:
     """The exclusive right to work on a job, which ends by itself unless it is renewed.

@@ -11,13 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from typing_extensions import override
 
-from resumable_sync._database import (
-    begin_immediate,
-    begin_write,
-    is_mysql,
-    scrub,
-    wrap_error,
-)
+from resumable_sync._database import begin_immediate, begin_write, is_mysql, scrub, wrap_error
 from resumable_sync._errors import StateCorruptError
 from resumable_sync.stores import _foreign
 from resumable_sync.stores._durability import relax, restore
