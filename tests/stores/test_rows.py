@@ -116,6 +116,7 @@ def job_of(**changes: Any) -> Job:
 
 def test_a_job_is_a_row() -> None:
     assert row_of_job(JOB) == ROW
+    assert {type(row_of_job(JOB)[name]) for name in TIMES} == {int}
     assert tuple(ROW) == JOB_COLUMNS
 
 

@@ -514,13 +514,22 @@ class TestRelaxed:
         answer: Lease = store.save(attrs.evolve(JOB, processed_batches=batches), lease)
         return answer
 
-    def test_a_job_is_saved_only_onto_what_was_saved_before(self, store: SQLJobStore, database: Engine) -> None:
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_a_job_is_saved_only_onto_what_was_saved_before(
+        self, store: SQLJobStore, database: Engine, *, alone: bool
+    ) -> None:
+        def save(batches: int) -> Lease:
+            if alone:
+                return self.save(store, batches, lease)
+            with store.transaction() as transaction:
+                return self.save(transaction, batches, lease)
+
         lease = held(store)
         for batches in (1, 2):
-            assert self.save(store, batches, lease).fencing_token == lease.fencing_token
+            assert save(batches).fencing_token == lease.fencing_token
         do(database, "UPDATE resumable_sync_jobs SET processed_batches = 1")
         with pytest.raises(StoreError, match="job 'j' stands at batch 1 in its store, and not at 2") as caught:
-            self.save(store, 3, lease)
+            save(3)
         assert not isinstance(caught.value, LeaseLostError)
         assert saved(store).processed_batches == 1
 
