@@ -310,7 +310,7 @@ def test_a_save_that_fails_leaves_nothing_behind(engine: Engine, save: Any, fail
 
 
 @WAYS
-def test_who_listens_to_transactions_is_told(database_url: str, engine: Engine, save: Any) -> None:
+def test_who_listens_to_transactions_is_told(engine: Engine, save: Any) -> None:
     store = SQLJobStore(engine)
     told: list[str] = []
     for name in ("begin", "commit"):

@@ -32,7 +32,6 @@ Row: TypeAlias = Mapping[Any, Any]
 """Columns by name."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _COUNTS = ("run", "attempt", "processed_records", "processed_batches", "dead_letters", "stalled_attempts")
 _ATTEMPT_COUNTS = ("run", "attempt", "fencing_token", "from_records", "to_records")
 _SECONDS = ("seconds", "read_seconds", "write_seconds", "commit_seconds")
@@ -267,7 +266,7 @@ def time_of(value: int) -> datetime:
 
 
 def _stored_time(time: datetime | None) -> int | None:
-    return None if time is None else (time - _EPOCH) // _MICROSECOND
+    return None if time is None else microseconds(time)
 
 
 def _stored_text(value: str | None) -> str | None:

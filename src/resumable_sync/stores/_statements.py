@@ -161,8 +161,8 @@ class Statements:
             return None
         return Prepared(select(*self._extended).where(self._this), self._dialect)
 
-    def _prepare(self, update: Update, *also: Any, columns: Iterable[str] = ()) -> Prepared:
-        told: Any = update.returning(*self._extended, *also) if self._dialect.update_returning else update
+    def _prepare(self, extending: Update, *also: Any, columns: Iterable[str] = ()) -> Prepared:
+        told: Any = extending.returning(*self._extended, *also) if self._dialect.update_returning else extending
         return Prepared(told, self._dialect, columns)
 
     @cached_property
