@@ -149,6 +149,7 @@ def run_full_sync(
     with SinkRun(job_id, connector, sink, store, options) as sync:
         for batch in sync:
             sync.deliver(batch)
+            del batch  # the page that is read next shall not find this one still in memory
     return sync.result
 
 
@@ -282,7 +283,7 @@ class FullSync(Generic[RecordT]):
         self._check_open("iterate over it")
         while self._attempt is not None and (batch := self._attempt.next_batch()) is not None:
             yield batch
-            del batch  # the page that is read next shall not find this one still in memory
+            del batch  # as in `run_full_sync`
             self._check_open("iterate over it")
 
     def commit(self, batch: Batch[RecordT], connection: "Connection | None" = None) -> None:

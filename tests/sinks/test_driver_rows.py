@@ -3,7 +3,7 @@
 import copy
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -90,15 +90,50 @@ def test_whoever_converts_in_the_driver_gives_rows_like_any_other(urls: tuple[st
         assert type(next(connector.read(None, 2)).records) is DriverRows
 
 
-def test_other_rows_and_copies_are_anybodys() -> None:
-    rows = DriverRows(ROWS)
-    assert rows == ROWS
-    assert rows.untouched()
+def put_at(rows: DriverRows) -> None:
     rows[1] = (2, None, chr(98))  # equal, and not known to be
-    assert not rows.untouched()
-    rows[1] = ROWS[1]
-    rows.append((5, None, None))
-    assert not rows.untouched()
+
+
+def put_between(rows: DriverRows) -> None:
+    rows[1:1] = [(5, None, None)]
+
+
+def put_behind(rows: DriverRows) -> None:
+    rows += [(5, None, None)]
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        put_at,
+        put_between,
+        put_behind,
+        lambda rows: rows.append((5, None, None)),
+        lambda rows: rows.extend([(5, None, None)]),
+        lambda rows: rows.insert(0, (5, None, None)),
+    ],
+)
+def test_it_is_known_that_another_row_was_put_in(put: Callable[[DriverRows], None]) -> None:
+    rows, expected = DriverRows(ROWS), list(ROWS)
+    assert rows == ROWS
+    assert rows.untouched
+    put(rows)
+    put(expected)  # type: ignore[arg-type]
+    assert rows == expected
+    assert not rows.untouched
+
+
+def test_rows_may_be_taken_out_and_put_in_order() -> None:
+    rows = DriverRows(ROWS)
+    rows.reverse()
+    rows.pop()
+    del rows[0]
+    assert rows == [ROWS[2], ROWS[1]]
+    assert rows.untouched
+
+
+def test_copies_are_anybodys() -> None:
+    rows = DriverRows(ROWS)
     assert [type(each) for each in (pickle.loads(pickle.dumps(rows)), copy.copy(rows), rows[:2])] == [list] * 3
 
 

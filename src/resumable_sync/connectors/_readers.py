@@ -7,18 +7,18 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 from resumable_sync._anchor import DIGEST_LENGTH, row_digest
-from resumable_sync._driver_rows import DriverRows
+from resumable_sync._driver_rows import fetch_driven
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page
 from resumable_sync.connectors._keyset import KeyPart, Side, key_order
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._source import Source
-from resumable_sync.connectors._statements import Fetched, compile_statement, connect, stream
+from resumable_sync.connectors._statements import Fetched, compile_statement, connect, fetch_rows, stream
 
 __all__ = ["KeysetReader", "OffsetReader", "offset_pages"]
 
 Row = tuple[Any, ...]
-Fetch = Callable[[Connection, Key | None, Key, int], tuple[Sequence[Any], Key, str | None] | None]
+FetchPage = Callable[[Connection, Key | None, Key, int], tuple[Sequence[Any], Key, str | None] | None]
 """Fetches so many records after a key and up to another: records, the key and the digest of the last one; None: the
 end."""
 
@@ -37,7 +37,7 @@ class KeysetReader:
         self._engine = engine
         self._plan = plan
         self._streaming = streaming
-        self._as_driven = as_driven
+        self._rows = fetch_driven if as_driven else fetch_rows
         self._checked = False
         self._upper: Key | None = None
         self._beginning: tuple[Key | None, Key | None, str | None] = (None, None, None)
@@ -82,7 +82,7 @@ class KeysetReader:
         after, upper = self._plan.key_at(connection, offset - 1), self._plan.bound(connection)
         return None if after is None or upper is None else [after, upper]
 
-    def read(self, cursor: Cursor | None, batch_size: int, fetch: Fetch | None = None) -> Iterator[Page[Any]]:
+    def read(self, cursor: Cursor | None, batch_size: int, fetch: FetchPage | None = None) -> Iterator[Page[Any]]:
         """Yield the pages after a cursor, of what `fetch` gives; by default rows."""
         after, upper, _ = self._beginning if cursor is None else self._interpret(cursor)
         with connect(self._engine) as connection:
@@ -110,7 +110,7 @@ class KeysetReader:
         return None if anchor == place[2] else "is not what it was"
 
     def _pages(
-        self, connection: Connection, after: Key | None, upper: Key, batch_size: int, fetch: Fetch
+        self, connection: Connection, after: Key | None, upper: Key, batch_size: int, fetch: FetchPage
     ) -> Iterator[Page[Any]]:
         while (fetched := fetch(connection, after, upper, batch_size)) is not None:
             records, after, anchor = fetched
@@ -118,23 +118,23 @@ class KeysetReader:
             yield Page(records, cursor, self._plan.columns)
             if len(records) < batch_size or after == upper:
                 return
+            del fetched, records  # the next page shall not find this one still in memory
 
     def _fetch(
         self, connection: Connection, after: Key | None, upper: Key, limit: int
     ) -> tuple[list[Row], Key, str] | None:
-        fetched = self._plan.page(connection, after, upper, limit)
+        fetched = self._plan.page(connection, after, upper, limit, self._rows)
         if not fetched.rows:
             return None
-        rows = _driven(fetched) if self._as_driven else fetched.rows
-        return rows, self._plan.key_of_last(fetched), self._plan.anchor_of_last(fetched)
+        return fetched.rows, self._plan.key_of_last(fetched), self._plan.anchor_of_last(fetched)
 
     def _stream(self, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
         statement = self._plan.stream_statement(first=after is None)
         with connect(self._engine, autocommit=False) as connection:
-            for fetched in stream(connection, statement, self._plan.values(after, upper), batch_size):
+            for fetched in stream(connection, statement, self._plan.values(after, upper), batch_size, self._rows):
                 after = self._plan.key_of_last(fetched)
-                rows = _driven(fetched) if self._as_driven else fetched.rows
-                yield Page(rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
+                yield Page(fetched.rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
+                del fetched
 
     def _place(self, cursor: Cursor) -> tuple[Key, Key, str | None] | None:
         codec = self._plan.codec
@@ -165,7 +165,7 @@ class OffsetReader:
 
     def __init__(self, engine: Engine, source: Source, key: Sequence[KeyPart], *, as_driven: bool = False) -> None:
         self._engine = engine
-        self._as_driven = as_driven
+        self._rows = fetch_driven if as_driven else fetch_rows
         self.source = source
         self.key = tuple(key)
         self._columns = tuple(source.columns)
@@ -205,11 +205,11 @@ class OffsetReader:
         with connect(self._engine) as connection:
             while (fetched := self._fetched(connection, offset, batch_size)).rows:
                 offset += len(fetched.rows)
-                rows = _driven(fetched) if self._as_driven else fetched.rows
-                yield Page(rows, [offset, self._anchor(fetched)], self._columns)
+                yield Page(fetched.rows, [offset, self._anchor(fetched)], self._columns)
+                del fetched
 
     def _fetched(self, connection: Connection, offset: int, limit: int) -> Fetched:
-        return self._statement.run(connection, {"page_limit": limit, "page_offset": offset})
+        return self._statement.run(connection, {"page_limit": limit, "page_offset": offset}, self._rows)
 
     def _anchor(self, fetched: Fetched) -> str:
         return row_digest(fetched.rows[-1], self._by_name)
@@ -229,13 +229,6 @@ class OffsetReader:
         if place is None:
             raise _unknown(self.source, cursor, "an offset and a digest, such as [200, '5f0c31e9']")
         return place[0]
-
-
-def _driven(fetched: Fetched) -> list[Row]:
-    # What a listener to all engines may have set.
-    cursor = fetched.driver_cursor
-    plain = cursor.row_factory is None and cursor.connection.text_factory is str
-    return DriverRows(fetched.rows) if plain else fetched.rows
 
 
 def offset_pages(fetch: Callable[[int], Fetched], offset: int) -> Iterator[Page[Row]]:

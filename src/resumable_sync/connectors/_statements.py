@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from resumable_sync._database import run_bare, scrub
 from resumable_sync._errors import ConfigurationError
 
 __all__ = [
+    "Fetch",
     "Fetched",
     "Statement",
     "compile_statement",
     "connect",
+    "fetch_rows",
     "is_mysql",
     "plans_rows",
     "scrubbed",
@@ -38,6 +40,17 @@ def is_mysql(dialect: Dialect) -> bool:
 def plans_rows(dialect: Dialect) -> bool:
     """Whether a database plans `(a, b) > (x, y)` well: MySQL reads the whole index, and others may not know it."""
     return dialect.name in {"postgresql", "sqlite"}
+
+
+Fetch = Callable[..., list[Row]]
+"""Fetches rows from a driver's cursor: all, or at most as many as a second argument says."""
+
+
+def fetch_rows(cursor: Any, most: int | None = None) -> list[Row]:
+    """Fetch rows as any driver gives them; a `Fetch`."""
+    rows: Any = cursor.fetchall() if most is None else cursor.fetchmany(most)
+    # Of PyMySQL it is a tuple. To copy a list of many rows takes a look at every one.
+    return rows if type(rows) is list else list(rows)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,23 +75,23 @@ class Statement:
     names: tuple[str, ...] | None
     fixed: Mapping[str, Any]
 
-    def run(self, connection: Connection, values: Mapping[str, Any] | None = None) -> Fetched:
+    def run(
+        self, connection: Connection, values: Mapping[str, Any] | None = None, fetch: Fetch = fetch_rows
+    ) -> Fetched:
         """Run the statement and fetch all its rows."""
-        with scrubbed():
+        try:
             # Left open: a closed cursor of psycopg forgets what it fetched. All rows are here, so it holds nothing.
             driver_cursor: Any = run_bare(connection, self.text, self.parameters(values))
-            rows = _listed(driver_cursor.fetchall())
+            rows = fetch(driver_cursor)
+        except Exception as error:
+            _without_values(scrub(error))
+            raise
         return Fetched(rows=rows, driver_cursor=driver_cursor)
 
     def parameters(self, values: Mapping[str, Any] | None = None) -> Any:
         """Give the parameters in the driver's form."""
         merged = {**self.fixed, **(values or {})}
-        return merged if self.names is None else tuple(merged[name] for name in self.names)
-
-
-def _listed(rows: Any) -> list[Row]:
-    # Of PyMySQL it is a tuple. To copy a list of many rows takes a look at every one.
-    return rows if type(rows) is list else list(rows)
+        return merged if self.names is None else tuple(map(merged.__getitem__, self.names))
 
 
 def compile_statement(clause: ClauseElement, dialect: Dialect) -> Statement:
@@ -139,7 +152,9 @@ def set_utc(engine: Engine) -> None:
                 cursor.execute("SET SESSION time_zone = '+00:00'")
 
 
-def stream(connection: Connection, statement: Statement, values: Mapping[str, Any], size: int) -> Iterator[Fetched]:
+def stream(
+    connection: Connection, statement: Statement, values: Mapping[str, Any], size: int, fetch: Fetch
+) -> Iterator[Fetched]:
     """Run a statement and fetch its rows piece by piece from a cursor that the server keeps.
 
     Args:
@@ -147,6 +162,7 @@ def stream(connection: Connection, statement: Statement, values: Mapping[str, An
         statement: What to run.
         values: Values of its parameters.
         size: Rows in a piece.
+        fetch: How.
 
     Yields:
         1 to `size` rows.
@@ -160,11 +176,12 @@ def stream(connection: Connection, statement: Statement, values: Mapping[str, An
             cursor.execute(statement.text, parameters)
         while True:
             with scrubbed():
-                rows = _listed(cursor.fetchmany(size))
+                rows = fetch(cursor, size)
             if not rows:
                 exhausted = True
                 return
             yield Fetched(rows=rows, driver_cursor=cursor)
+            del rows  # the next ones shall not find these still in memory
     finally:
         if not exhausted and is_mysql(connection.dialect):
             _abandon(connection, driver, cursor)

@@ -28,14 +28,15 @@ def tabulate(batch: Batch[Any], known: Sequence[str] | None) -> tuple[tuple[str,
     if not len(records):
         return (), []
     first = records[0]
-    if isinstance(first, Mapping):
-        return _from_mappings(batch, records, tuple(first))
-    if not isinstance(first, Sequence) or isinstance(first, (str, bytes)):
-        msg = (
-            f"job {batch.job_id!r}: SQLSink writes dicts, tuples with column names, or Arrow data, and got a record of "
-            f"type {type(first).__name__}; give dicts"
-        )
-        raise ConfigurationError(msg)
+    if type(first) is not tuple:  # as most are; to ask what else takes long
+        if isinstance(first, Mapping):
+            return _from_mappings(batch, records, tuple(first))
+        if not isinstance(first, Sequence) or isinstance(first, (str, bytes)):
+            msg = (
+                f"job {batch.job_id!r}: SQLSink writes dicts, tuples with column names, or Arrow data, and got a "
+                f"record of type {type(first).__name__}; give dicts"
+            )
+            raise ConfigurationError(msg)
     columns = batch.columns if batch.columns is not None else known
     if columns is None:
         msg = f"job {batch.job_id!r}: the records are tuples without column names; give them in Page(columns=...)"
@@ -51,7 +52,7 @@ def _from_arrow(records: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
 def _from_tuples(
     batch: Batch[Any], records: Sequence[Any], columns: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    if isinstance(records, DriverRows) and records.untouched() and len(records[0]) == len(columns):
+    if isinstance(records, DriverRows) and records.untouched and len(records[0]) == len(columns):
         return columns, records
     # Drivers' own row classes are tuples or sequences; the databases' executemany wants the real thing.
     exact = set(map(type, records)) == {tuple}
