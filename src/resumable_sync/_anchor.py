@@ -13,6 +13,7 @@ DIGEST_LENGTH = 8
 """Hexadecimal digits: enough to notice a change but once in four billion, too few to tell a row from others by it."""
 
 _MICROSECOND = timedelta(microseconds=1)
+_AS_THEY_ARE = frozenset({str, int, float, type(None)})
 
 
 def row_digest(row: Sequence[Any], places: Sequence[int]) -> str:
@@ -22,7 +23,9 @@ def row_digest(row: Sequence[Any], places: Sequence[int]) -> str:
         row: Its values.
         places: Where its columns stand, in an order that does not depend on that of the row.
     """
-    values = [_plain(row[place]) for place in places]
+    values = list(map(row.__getitem__, places))
+    if not _AS_THEY_ARE.issuperset(map(type, values)):
+        values = [_plain(value) for value in values]
     text = repr(values).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=DIGEST_LENGTH // 2, person=b"resumable_sync").hexdigest()
 
@@ -30,7 +33,7 @@ def row_digest(row: Sequence[Any], places: Sequence[int]) -> str:
 def _plain(value: Any) -> Any:
     """Give a value as text, numbers or lists of them, in which drivers do not differ."""
     kind: Any = type(value)
-    if kind is str or kind is int or kind is float or value is None:
+    if kind in _AS_THEY_ARE:
         return value
     for types, convert in _CONVERSIONS:
         if isinstance(value, types):

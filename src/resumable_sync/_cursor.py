@@ -13,9 +13,10 @@ A decoded text encodes to itself again, or it is refused: nothing but what this 
 import base64
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from itertools import repeat
 from json.encoder import encode_basestring_ascii
 from typing import Any
 from uuid import UUID
@@ -133,6 +134,10 @@ def _encode(value: Any, depth: int) -> str:
     if depth == 0:
         msg = f"is nested more than {MAX_DEPTH} deep; make it flat"
         raise _UnsupportedError(msg)
+    if kind is list:
+        return "[" + ",".join(map(_encode, value, repeat(depth - 1))) + "]"
+    if kind is int and -_PLAIN_INT <= value <= _PLAIN_INT:
+        return repr(value)
     encoder = _ENCODERS.get(kind)
     if encoder is None:
         msg = (
@@ -148,8 +153,8 @@ def _tagged(tag: str, content: Any) -> str:
     return _JSON.encode({tag: content})
 
 
-def _encode_int(value: int, _depth: int) -> str:
-    return repr(value) if -_PLAIN_INT <= value <= _PLAIN_INT else _tagged("$int", hex(value))
+def _encode_great_int(value: int, _depth: int) -> str:
+    return _tagged("$int", hex(value))
 
 
 def _encode_float(value: float, _depth: int) -> str:
@@ -166,10 +171,6 @@ def _encode_str(value: str, _depth: int) -> str:
         # JSON would join two lone surrogates to one character.
         return _tagged("$str", value.encode("utf-32-be", "surrogatepass").hex())
     return encode_basestring_ascii(value)
-
-
-def _encode_items(value: Iterable[Any], depth: int) -> str:
-    return "[" + ",".join([_encode(item, depth - 1) for item in value]) + "]"
 
 
 def _encode_dict(value: dict[Any, Any], depth: int) -> str:
@@ -203,11 +204,10 @@ def _encode_zone(zone: tzinfo | None) -> Any:
 
 
 _ENCODERS: dict[type, Callable[[Any, int], str]] = {
-    int: _encode_int,
+    int: _encode_great_int,
     float: _encode_float,
     str: _encode_str,
-    list: _encode_items,
-    tuple: lambda value, depth: '{"$tuple":' + _encode_items(value, depth) + "}",
+    tuple: lambda value, depth: '{"$tuple":' + _encode(list(value), depth) + "}",
     dict: _encode_dict,
     bytes: lambda value, _: _tagged("$bytes", base64.b64encode(value).decode("ascii")),
     Decimal: lambda value, _: _tagged("$decimal", str(value)),

@@ -380,7 +380,7 @@ def run_bare(connection: Connection, statement: str, parameters: Any, *, many: b
         return connection.exec_driver_sql(statement, parameters).cursor
     if not connection.in_transaction():
         connection.begin()
-    driver_connection: Any = connection.connection.driver_connection
+    driver_connection: Any = connection.connection.dbapi_connection
     try:
         return (driver_connection.executemany if many else driver_connection.execute)(statement, parameters)
     except sqlite3.Error as error:
@@ -395,7 +395,7 @@ def _is_listened_to(engine: Any) -> bool:
     if engine.echo or _LOGGER.isEnabledFor(logging.INFO):
         return True
     events = engine.dispatch
-    return bool(
+    return getattr(engine, "_has_events", True) and bool(  # is all that SQLAlchemy itself asks, but not public
         events.before_cursor_execute or events.after_cursor_execute or events.before_execute or events.after_execute
     )
 

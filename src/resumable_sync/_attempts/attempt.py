@@ -164,11 +164,12 @@ class Attempt(Generic[RecordT]):
         assert self._pages is not None  # noqa: S101 - begin came before
         if self._in_hand is not None:
             self.accept(self._in_hand)
-        self._confirm()
+        if self._unconfirmed:
+            self._confirm()
         waiting = time.monotonic()
         placed = None if self._pieces.stop.check() else self._pages.next()
         self._read_seconds = time.monotonic() - waiting
-        if placed is not None and throttled(self._pieces, len(placed.page), first=self._batches == 0):
+        if placed is not None and throttled(self._pieces, len(placed.page.records), first=self._batches == 0):
             placed = None
         lease = self._keeper.lease  # a lost lease is no stop but an error
         if placed is None:
@@ -307,7 +308,7 @@ class Attempt(Generic[RecordT]):
         self._in_hand = None
         if self._sizer is not None:
             seconds = self._worked() - self._handed_out
-            self._sizer.took(self._asked, len(batch), self._read_took, seconds)
+            self._sizer.took(self._asked, len(batch.records), self._read_took, seconds)
 
     def _worked(self) -> float:
         """Give the monotonic clock without the time in which this thread waited for another try or the throttle."""
@@ -318,7 +319,7 @@ class Attempt(Generic[RecordT]):
         return changed(
             job,
             cursor=batch.cursor,
-            processed_records=job.processed_records + len(batch) - refused,
+            processed_records=job.processed_records + len(batch.records) - refused,
             processed_batches=job.processed_batches + 1,
             dead_letters=job.dead_letters + refused,
             total_records=self._counter.total if job.total_records is None else job.total_records,
@@ -328,14 +329,14 @@ class Attempt(Generic[RecordT]):
         )
 
     def _confirm(self) -> None:
-        if self._unconfirmed and self._checkpoints.confirm():
+        if self._checkpoints.confirm():
             self._enlisted += len(self._unconfirmed)
             unconfirmed, self._unconfirmed = self._unconfirmed, []
             for delivered in unconfirmed:
                 self._committed(delivered)
 
     def _committed(self, delivered: _Delivered) -> None:
-        batch, records = delivered.batch, len(delivered.batch) - delivered.refused
+        batch, records = delivered.batch, len(delivered.batch.records) - delivered.refused
         self._batches += 1
         self._records += records
         limit = self._pieces.options.max_records

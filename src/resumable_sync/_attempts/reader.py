@@ -160,7 +160,14 @@ class _Source(Generic[RecordT]):
             raise ConfigurationError(msg) from None
 
     def _place(self, page: Page[RecordT], seconds: float) -> PlacedPage[RecordT]:
-        count = self._length(page)
+        try:
+            count = len(page.records)
+        except (AttributeError, TypeError):
+            msg = (
+                f"{_name(self._connector)} yielded a {type(page).__name__}; "
+                "let it yield Page(records, cursor) with a list of records"
+            )
+            raise ConfigurationError(msg) from None
         if page.cursor is None:
             msg = (
                 f"{_name(self._connector)} yielded a page whose cursor is None, which means the beginning; "
@@ -179,21 +186,12 @@ class _Source(Generic[RecordT]):
             )
             raise CursorError(msg)
         self._watch.step(text)
-        self._openings.read(seconds, count)
+        if self._sizer is not None:
+            self._openings.read(seconds, count)
         placed = PlacedPage(page, self._cursor, self._text, text, self._size, self._seconds + seconds)
         self._seconds = 0.0 if count else placed.seconds
         self._cursor, self._text = page.cursor, text
         return placed
-
-    def _length(self, page: Page[RecordT]) -> int:
-        try:
-            return len(page.records)
-        except (AttributeError, TypeError):
-            msg = (
-                f"{_name(self._connector)} yielded a {type(page).__name__}; "
-                "let it yield Page(records, cursor) with a list of records"
-            )
-            raise ConfigurationError(msg) from None
 
 
 def _name(connector: object) -> str:

@@ -27,18 +27,20 @@ class Stop:
         reason: Why, or None as long as nothing asked.
         interrupt: Whether the caller must see a KeyboardInterrupt in the end.
         waited: Seconds that `wait` and `sit_out` took so far.
+        shielded: Whether a second signal is held off.
+        held: What it stands for, until it may be raised.
     """
 
     def __init__(self, should_stop: Callable[[], bool] | None, max_runtime: float | None) -> None:
         self.reason: str | None = None
         self.interrupt = False
         self.waited = 0.0
+        self.shielded = False
+        self.held: BaseException | None = None
         self._should_stop = should_stop
         self._max_runtime = max_runtime
         self._deadline: float | None = None
         self._pausing = True
-        self._shielded = False
-        self._held: BaseException | None = None
 
     def start(self) -> None:
         """Let `max_runtime` begin."""
@@ -113,16 +115,16 @@ class Stop:
 
         If one waits for that already, somebody insists: then now, whatever it cuts in two.
         """
-        if self._shielded and self._held is None:
-            self._held = error
+        if self.shielded and self.held is None:
+            self.held = error
         else:
-            self._held = None
+            self.held = None
             raise error
 
-    def _switch(self, *, shielded: bool) -> None:
-        self._shielded = shielded
-        if not shielded and self._held is not None:
-            error, self._held = self._held, None
+    def let_go(self) -> None:
+        """Raise what was held off, unless it still is."""
+        if not self.shielded and self.held is not None:
+            error, self.held = self.held, None
             raise error
 
 
@@ -137,13 +139,18 @@ class Shield:
         self._outer = False
 
     def __enter__(self) -> None:
-        self._outer = self._stop._shielded  # noqa: SLF001 - two halves of one thing
-        self._stop._switch(shielded=self._on)  # noqa: SLF001
+        stop = self._stop
+        self._outer, stop.shielded = stop.shielded, self._on
+        if stop.held is not None:
+            stop.let_go()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop._switch(shielded=self._outer)  # noqa: SLF001
+        stop = self._stop
+        stop.shielded = self._outer
+        if stop.held is not None:
+            stop.let_go()
 
 
 class SignalHandlers:

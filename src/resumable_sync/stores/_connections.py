@@ -86,8 +86,7 @@ class Working:
         self._untold = alone and not self._listened_to and not self.connection.in_transaction()
         if not self._untold:
             self.connection.begin()
-            begin_write(self.connection)
-        elif self._engine.dialect.name == "sqlite":  # the other drivers begin by themselves
+        if self._engine.dialect.name == "sqlite":  # the other drivers begin by themselves
             begin_immediate(self.connection, self._driver_connection)
         self.guard.begun()
 
@@ -214,7 +213,8 @@ class Connections:
 
     def working(self) -> Working:
         """Give the connection that this thread keeps."""
-        self._after_fork()
+        if self._pid != os.getpid():
+            self._after_fork()
         working = self._kept.working
         if working is not None and (working.connection.closed or working.idle_seconds != self.idle_seconds):
             self.give_back()

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from resumable_sync._model import AttemptRecord, JobStatus, Lease
 from resumable_sync.stores._leases import KEPT_ATTEMPTS
 from resumable_sync.stores._rows import Row, attempt_from_row
-from resumable_sync.stores._schema import Clock, Identifier, Tables
+from resumable_sync.stores._schema import IDENTIFIER, Clock, Tables
 from resumable_sync.stores._statements import insert_if_missing
 
 __all__ = ["Lineage"]
@@ -54,9 +54,9 @@ class Lineage:
         self._dialect = dialect
         one = tables.attempts.c
         self._clock = Clock()
-        self._job_id = bindparam("b_id", type_=Identifier())
+        self._job_id = bindparam("b_id", type_=IDENTIFIER)
         self._token = bindparam("b_token", type_=BigInteger())
-        owner = bindparam("b_owner", type_=Identifier())
+        owner = bindparam("b_owner", type_=IDENTIFIER)
         self._this, self._unended = one.job_id == self._job_id, one.outcome.is_(None)
         self._mine = and_(self._unended, one.owner == owner)
 

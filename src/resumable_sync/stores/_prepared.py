@@ -54,10 +54,11 @@ class Prepared:
         for name, processor in self._processors.items():
             values[name] = processor(values[name])
         dialect = self._dialect
-        kept, driver_connection = connection.info, connection.connection
+        driver_connection = connection.connection
+        kept = driver_connection.info
         cursor = kept.pop(_CURSOR, None) or driver_connection.cursor()
         try:
-            cursor.execute(self._sql, values if self._order is None else [values[name] for name in self._order])
+            cursor.execute(self._sql, values if self._order is None else list(map(values.__getitem__, self._order)))
             # All of it: SQLite cannot commit while a statement has rows left to give.
             answer = next(iter(cursor.fetchall()), None) if self._returns else cursor.rowcount > 0
         except dialect.loaded_dbapi.Error as error:

@@ -79,10 +79,10 @@ def row_of_job(job: Job) -> dict[str, Any]:
         "stalled_attempts": job.stalled_attempts,
         "batch_size": job.batch_size,
         "error": _stored_text(job.error),
-        "created_at": _stored_time(job.created_at),
-        "started_at": _stored_time(job.started_at),
-        "updated_at": _stored_time(job.updated_at),
-        "finished_at": _stored_time(job.finished_at),
+        "created_at": job.created_at and microseconds(job.created_at),
+        "started_at": job.started_at and microseconds(job.started_at),
+        "updated_at": job.updated_at and microseconds(job.updated_at),
+        "finished_at": job.finished_at and microseconds(job.finished_at),
     }
 
 
@@ -159,7 +159,7 @@ def row_of_letter(letter: DeadLetter) -> dict[str, Any]:
         "error": _stored_text(letter.error),
         "cursor": None if letter.cursor is None else encode_cursor(letter.cursor),
         "key": letter.key,
-        "b_created_at": _stored_time(letter.created_at),
+        "b_created_at": letter.created_at and microseconds(letter.created_at),
     }
 
 
@@ -263,10 +263,6 @@ def is_token(value: Any) -> bool:
 def time_of(value: int) -> datetime:
     """Give the time of microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=value)
-
-
-def _stored_time(time: datetime | None) -> int | None:
-    return None if time is None else microseconds(time)
 
 
 def _stored_text(value: str | None) -> str | None:

@@ -109,24 +109,15 @@ def _greatest(element: Greatest, compiler: Any, **kwargs: Any) -> str:
     return f"{name}({compiler.process(element.clauses, **kwargs)})"
 
 
-class Identifier(TypeDecorator[str]):
-    """Text of 1 to 255 characters that is compared and ordered by code point, exactly."""
+class _Encoded(TypeDecorator[str]):
+    """Text as its bytes in UTF-8: every collation of text on MySQL ignores trailing blanks, or case, or accents."""
 
-    impl = String(255)
+    impl = VARBINARY(1020)
     cache_ok = True
 
     @override
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if is_mysql(dialect):
-            # Every collation of text there ignores trailing blanks, or case, or accents.
-            return dialect.type_descriptor(VARBINARY(1020))
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(String(255, collation="C"))
-        return dialect.type_descriptor(String(255))
-
-    @override
     def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
-        return value.encode() if value is not None and is_mysql(dialect) else value
+        return value if value is None else value.encode()
 
     @override
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
@@ -136,6 +127,12 @@ class Identifier(TypeDecorator[str]):
             except UnicodeDecodeError:
                 return value  # damaged; whoever reads the row says so
         return value
+
+
+IDENTIFIER: TypeEngine[str] = (
+    String(255).with_variant(String(255, collation="C"), "postgresql").with_variant(_Encoded(), "mysql", "mariadb")
+)
+"""Text of 1 to 255 characters that is compared and ordered by code point, exactly."""
 
 
 def _long_text(mysql_type: type[LONGTEXT | MEDIUMTEXT]) -> TypeEngine[str]:
@@ -175,7 +172,7 @@ def tables(prefix: str) -> Tables:
         f"{prefix}dead_letters",
         metadata,
         Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, autoincrement=True),
-        Column("job_id", Identifier, nullable=False),
+        Column("job_id", IDENTIFIER, nullable=False),
         Column("run", BigInteger, nullable=False),
         Column("record", _long_text(LONGTEXT), nullable=False),
         Column("columns", _long_text(LONGTEXT)),
@@ -193,7 +190,7 @@ def tables(prefix: str) -> Tables:
     history = Table(
         f"{prefix}history",
         metadata,
-        Column("job_id", Identifier, primary_key=True),
+        Column("job_id", IDENTIFIER, primary_key=True),
         # That of the newest lease, whether or not it has written anything: an older one writes nothing any more.
         Column("fencing_token", BigInteger, nullable=False),
         Column("samples", _long_text(MEDIUMTEXT)),
@@ -204,7 +201,7 @@ def tables(prefix: str) -> Tables:
 
 def _job_columns() -> list[Column[Any]]:
     return [
-        Column("id", Identifier, primary_key=True),
+        Column("id", IDENTIFIER, primary_key=True),
         Column("status", String(16), nullable=False),
         Column("run", BigInteger, nullable=False),
         Column("run_id", String(36)),
@@ -223,7 +220,7 @@ def _job_columns() -> list[Column[Any]]:
         Column("updated_at", BigInteger),
         Column("finished_at", BigInteger),
         Column("fencing_token", BigInteger, nullable=False),
-        Column("lease_owner", Identifier),
+        Column("lease_owner", IDENTIFIER),
         Column("lease_expires_at", BigInteger),
         Column("lease_ttl", BigInteger),
         Column("stop_requested", SmallInteger, nullable=False),
@@ -235,9 +232,9 @@ def _job_columns() -> list[Column[Any]]:
 def _attempt_columns() -> list[Column[Any]]:
     # What is empty in the row of an attempt that has not ended stands in the row of its job.
     return [
-        Column("job_id", Identifier, primary_key=True),
+        Column("job_id", IDENTIFIER, primary_key=True),
         Column("fencing_token", BigInteger, primary_key=True, autoincrement=False),
-        Column("owner", Identifier, nullable=False),
+        Column("owner", IDENTIFIER, nullable=False),
         Column("from_cursor", _long_text(MEDIUMTEXT)),
         Column("from_records", BigInteger, nullable=False),
         Column("to_cursor", _long_text(MEDIUMTEXT)),
