@@ -104,6 +104,7 @@ class OffsetConnector(_PagingConnector[RecordT]):
                 records = records[:batch_size]
             offset += len(records)
             yield self._page(records, [offset])
+            del records  # the next page shall not find this one still in memory
 
     def cursor_at(self, offset: int) -> Cursor | None:
         """Give the cursor after the first `offset` records; None for offset 0, or if there are fewer records."""
@@ -184,6 +185,7 @@ class KeysetConnector(_PagingConnector[RecordT], Generic[RecordT, KeyT]):
                 raise CursorError(msg)
             watch.step(encode_cursor([after]))
             yield self._page(records, [after])
+            del records
 
     def _after(self, cursor: Cursor | None) -> KeyT | None:
         if cursor is None:
@@ -243,6 +245,7 @@ class TokenConnector(_PagingConnector[RecordT], Generic[RecordT, TokenT]):
                 end = min(begin + batch_size, length)
                 whole = begin == 0 and end == length
                 yield self._page(records if whole else records[begin:end], _token_cursor(token, end, length, following))
+            del records
             if following is None:
                 return
             watch.step(encode_cursor(following))

@@ -395,7 +395,7 @@ def _is_listened_to(engine: Any) -> bool:
     if engine.echo or _LOGGER.isEnabledFor(logging.INFO):
         return True
     events = engine.dispatch
-    return getattr(engine, "_has_events", True) and bool(  # is all that SQLAlchemy itself asks, but not public
+    return getattr(engine, "_has_events", True) and bool(  # SQLAlchemy's own short answer; the long one takes long
         events.before_cursor_execute or events.after_cursor_execute or events.before_execute or events.after_execute
     )
 

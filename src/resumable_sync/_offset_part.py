@@ -68,6 +68,7 @@ class _OffsetPart(ConnectorPart[RecordT], Generic[RecordT]):
                 offset += len(page)
                 if self._stop is None or offset < self._stop:
                     yield page
+                    del page  # the next one shall not find it still in memory
                     continue
                 yield Page(page.records[: len(page) - (offset - self._stop)], [self._stop], page.columns)
                 return

@@ -1,35 +1,145 @@
 """Memory holds no more pages than were asked for."""
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
 from doubles import Pages
-from resumable_sync import MemoryJobStore, Page, run_full_sync
+from resumable_sync import (
+    FullSync,
+    KeysetConnector,
+    MemoryJobStore,
+    OffsetConnector,
+    Page,
+    TokenConnector,
+    run_full_sync,
+    run_partitioned_sync,
+)
+from resumable_sync.connectors import _readers
+from resumable_sync.connectors.sql import SQLConnector
+
+RECORDS = 50
 
 
-def test_memory_holds_no_more_pages_than_promised(store: MemoryJobStore, prefetch: int) -> None:
-    import weakref
+class Records(list[Any]):
+    """Records that can be counted while somebody has them."""
 
-    class Records(list[int]):
-        __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__",)
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
-    alive: weakref.WeakSet[Records] = weakref.WeakSet()
-    most = [0]
 
+class Alive:
+    """What of the records is alive, and how many pages of them at most when another one was read."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._records: weakref.WeakSet[Records] = weakref.WeakSet()
+
+    def read(self, records: Sequence[Any]) -> Records:
+        """Give records of which it is known whether they are alive."""
+        self.most = max(self.most, sum(1 for _ in self._records))
+        made = Records(records)
+        self._records.add(made)
+        return made
+
+
+@pytest.fixture
+def alive() -> Alive:
+    return Alive()
+
+
+def test_memory_holds_no_more_pages_than_promised(store: MemoryJobStore, prefetch: int, alive: Alive) -> None:
     class Counting(Pages):
         @override
         def read(self, cursor: Any, batch_size: int) -> Iterator[Page[int]]:
-            for number in range(50):
-                records = Records([number])
-                alive.add(records)
-                most[0] = max(most[0], sum(1 for _ in alive))
-                yield Page(records, [number])
-                del records
+            for number in range(RECORDS):
+                yield Page(alive.read([number]), [number])
 
-        __hash__ = object.__hash__
-
-    Records.__hash__ = object.__hash__  # type: ignore[assignment]
     run_full_sync("j", Counting(), lambda _: None, store=store, prefetch=prefetch)
-    assert most[0] <= prefetch + 2
+    assert alive.most <= (prefetch + 1 if prefetch else 0)
+
+
+class ByOffset(OffsetConnector[int]):
+    def __init__(self, alive: Alive) -> None:
+        self._alive = alive
+
+    @override
+    def fetch(self, offset: int, limit: int) -> Sequence[int]:
+        return self._alive.read(range(offset, min(offset + limit, RECORDS)))
+
+    @override
+    def count(self) -> int:
+        return RECORDS
+
+
+class ByKey(KeysetConnector[int, int]):
+    def __init__(self, alive: Alive) -> None:
+        self._alive = alive
+
+    @override
+    def fetch(self, after: int | None, limit: int) -> Sequence[int]:
+        first = 0 if after is None else after + 1
+        return self._alive.read(range(first, min(first + limit, RECORDS)))
+
+    @override
+    def key_of(self, record: int) -> int:
+        return record
+
+
+class ByToken(TokenConnector[int, int]):
+    def __init__(self, alive: Alive) -> None:
+        self._alive = alive
+
+    @override
+    def fetch(self, token: int | None, limit: int) -> tuple[Sequence[int], int | None]:
+        first = token or 0
+        records = self._alive.read(range(first, min(first + limit, RECORDS)))
+        return records, first + limit if first + limit < RECORDS else None
+
+
+@pytest.mark.parametrize("connector", [ByOffset, ByKey, ByToken])
+def test_a_page_is_gone_before_the_next_is_read(store: MemoryJobStore, alive: Alive, connector: Any) -> None:
+    result = run_full_sync("j", connector(alive), lambda _: None, store=store, prefetch=0, batch_size=10)
+    assert (result.records, alive.most) == (RECORDS, 0)
+
+
+def test_a_page_of_a_part_too(store: MemoryJobStore, alive: Alive) -> None:
+    options: dict[str, Any] = {"prefetch": 0, "batch_size": 10, "parts": 2}
+    with ThreadPoolExecutor(1) as executor:
+        source = ByOffset(alive)
+        result = run_partitioned_sync("j", source, _take, store=store, executor=executor, **options)
+    assert (result.records, alive.most) == (RECORDS, 0)
+
+
+def _take(_batch: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("paging", ["keyset", "stream", "offset"])
+@pytest.mark.parametrize("known", [True, False], ids=["driver", "engine"])
+def test_a_page_of_a_table_too(
+    store: MemoryJobStore, sqlite_url: str, alive: Alive, monkeypatch: pytest.MonkeyPatch, *, paging: Any, known: bool
+) -> None:
+    engine = create_engine(sqlite_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql("INSERT INTO t VALUES (?)", [(number,) for number in range(RECORDS)])
+    for name in ("fetch_driven", "fetch_rows"):
+        fetch = getattr(_readers, name)
+        monkeypatch.setattr(_readers, name, lambda *arguments, fetch=fetch: alive.read(fetch(*arguments)))
+    records = 0
+    with (
+        closing(SQLConnector(sqlite_url if known else engine, "t", paging=paging)) as connector,
+        FullSync("j", connector, store=store, prefetch=0, batch_size=10, fast_path=False) as sync,
+    ):
+        for batch in sync:
+            records += len(batch)
+            del batch
+    assert (records, alive.most) == (RECORDS, 0)

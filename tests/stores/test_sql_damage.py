@@ -55,6 +55,7 @@ DAMAGES: list[tuple[str, Any]] = [
 SQLITE_DAMAGES: list[tuple[str, Any]] = [
     *((field, value) for field in (*COUNTS, *TIMES) for value in (1.5, "x", b"1")),
     *((field, b"\xff") for field in ("status", "run_id", "cursor", "fingerprint", "error", "lease_owner")),
+    ("lease_owner", b"me"),
     ("fencing_token", "x"),
     ("stop_requested", "yes"),
     ("lease_ttl", "long"),

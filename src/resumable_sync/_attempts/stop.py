@@ -28,7 +28,7 @@ class Stop:
         interrupt: Whether the caller must see a KeyboardInterrupt in the end.
         waited: Seconds that `wait` and `sit_out` took so far.
         shielded: Whether a second signal is held off.
-        held: What it stands for, until it may be raised.
+        held: What a second signal stands for that is held off; None if there was none.
     """
 
     def __init__(self, should_stop: Callable[[], bool] | None, max_runtime: float | None) -> None:

@@ -81,6 +81,7 @@ class Part:
                 sync.stop(reason)
             for batch in sync:
                 sync.deliver(batch)
+                del batch  # as in `run_full_sync`
         return sync.result
 
     def _check(self, given: SyncOptions) -> None:

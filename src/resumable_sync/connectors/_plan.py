@@ -13,7 +13,7 @@ from resumable_sync._anchor import row_digest
 from resumable_sync._errors import ConfigurationError
 from resumable_sync.connectors._keyset import KeyPart, Side, after_key, equals_key, key_order, up_to_key
 from resumable_sync.connectors._source import Source
-from resumable_sync.connectors._statements import Fetch, Fetched, Statement, compile_statement, fetch_rows, plans_rows
+from resumable_sync.connectors._statements import Fetch, Fetched, Statement, compile_statement, plans_rows
 from resumable_sync.connectors._types import KeyCodec, describe_key
 
 __all__ = ["KeysetPlan"]
@@ -66,9 +66,7 @@ class KeysetPlan:
         # one of any of its parts: a unary plus has none.
         return sa.UnaryExpression(column, operator=operators.custom_op("+")) if self.source.compound else column
 
-    def page(
-        self, connection: Connection, after: Key | None, upper: Key, limit: int, fetch: Fetch = fetch_rows
-    ) -> Fetched:
+    def page(self, connection: Connection, after: Key | None, upper: Key, limit: int, fetch: Fetch) -> Fetched:
         """Fetch the rows after `after` and up to `upper`, at most `limit`."""
         return self.page_statement(first=after is None).run(connection, self.page_values(after, upper, limit), fetch)
 

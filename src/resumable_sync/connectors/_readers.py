@@ -37,7 +37,7 @@ class KeysetReader:
         self._engine = engine
         self._plan = plan
         self._streaming = streaming
-        self._rows = fetch_driven if as_driven else fetch_rows
+        self._fetch_rows = fetch_driven if as_driven else fetch_rows
         self._checked = False
         self._upper: Key | None = None
         self._beginning: tuple[Key | None, Key | None, str | None] = (None, None, None)
@@ -123,7 +123,7 @@ class KeysetReader:
     def _fetch(
         self, connection: Connection, after: Key | None, upper: Key, limit: int
     ) -> tuple[list[Row], Key, str] | None:
-        fetched = self._plan.page(connection, after, upper, limit, self._rows)
+        fetched = self._plan.page(connection, after, upper, limit, self._fetch_rows)
         if not fetched.rows:
             return None
         return fetched.rows, self._plan.key_of_last(fetched), self._plan.anchor_of_last(fetched)
@@ -131,7 +131,7 @@ class KeysetReader:
     def _stream(self, after: Key | None, upper: Key, batch_size: int) -> Iterator[Page[Row]]:
         statement = self._plan.stream_statement(first=after is None)
         with connect(self._engine, autocommit=False) as connection:
-            for fetched in stream(connection, statement, self._plan.values(after, upper), batch_size, self._rows):
+            for fetched in stream(connection, statement, self._plan.values(after, upper), batch_size, self._fetch_rows):
                 after = self._plan.key_of_last(fetched)
                 yield Page(fetched.rows, [after, upper, self._plan.anchor_of_last(fetched)], self._plan.columns)
                 del fetched
@@ -165,7 +165,7 @@ class OffsetReader:
 
     def __init__(self, engine: Engine, source: Source, key: Sequence[KeyPart], *, as_driven: bool = False) -> None:
         self._engine = engine
-        self._rows = fetch_driven if as_driven else fetch_rows
+        self._fetch_rows = fetch_driven if as_driven else fetch_rows
         self.source = source
         self.key = tuple(key)
         self._columns = tuple(source.columns)
@@ -209,7 +209,7 @@ class OffsetReader:
                 del fetched
 
     def _fetched(self, connection: Connection, offset: int, limit: int) -> Fetched:
-        return self._statement.run(connection, {"page_limit": limit, "page_offset": offset}, self._rows)
+        return self._statement.run(connection, {"page_limit": limit, "page_offset": offset}, self._fetch_rows)
 
     def _anchor(self, fetched: Fetched) -> str:
         return row_digest(fetched.rows[-1], self._by_name)
@@ -236,6 +236,7 @@ def offset_pages(fetch: Callable[[int], Fetched], offset: int) -> Iterator[Page[
     while (fetched := fetch(offset)).rows:
         offset += len(fetched.rows)
         yield Page(fetched.rows, [offset], tuple(column[0] for column in fetched.driver_cursor.description))
+        del fetched
 
 
 def _unknown(source: Source, cursor: Cursor, form: str) -> CursorError:

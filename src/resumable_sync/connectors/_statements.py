@@ -79,7 +79,7 @@ class Statement:
         self, connection: Connection, values: Mapping[str, Any] | None = None, fetch: Fetch = fetch_rows
     ) -> Fetched:
         """Run the statement and fetch all its rows."""
-        try:
+        try:  # not `scrubbed`, whose calls count: this runs for every page
             # Left open: a closed cursor of psycopg forgets what it fetched. All rows are here, so it holds nothing.
             driver_cursor: Any = run_bare(connection, self.text, self.parameters(values))
             rows = fetch(driver_cursor)
@@ -162,7 +162,7 @@ def stream(
         statement: What to run.
         values: Values of its parameters.
         size: Rows in a piece.
-        fetch: How.
+        fetch: Fetches the rows of a piece.
 
     Yields:
         1 to `size` rows.

@@ -213,7 +213,7 @@ class Connections:
 
     def working(self) -> Working:
         """Give the connection that this thread keeps."""
-        if self._pid != os.getpid():
+        if self._pid != os.getpid():  # asked here too, since a call counts: this runs for every batch
             self._after_fork()
         working = self._kept.working
         if working is not None and (working.connection.closed or working.idle_seconds != self.idle_seconds):

@@ -37,6 +37,7 @@ __all__ = [
     "ATTEMPTS_SINCE",
     "DEAD_LETTERS_SINCE",
     "HISTORY_SINCE",
+    "IDENTIFIER",
     "JOB_COLUMN_SINCE",
     "SCHEMA_VERSION",
     "Clock",
