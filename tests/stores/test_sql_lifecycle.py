@@ -143,6 +143,17 @@ def test_a_store_on_an_engine_does_not_pickle(sqlite_url: str) -> None:
     engine.dispose()
 
 
+def test_a_store_works_on_an_engine_with_options_of_its_own(sqlite_url: str) -> None:
+    engine = create_engine(sqlite_url)
+    store = SQLJobStore(engine.execution_options(mine=1))
+    lease = store.acquire("job", owner="one", ttl=60.0)
+    with store.transaction() as transaction:
+        transaction.save(Job(id="job", processed_records=5), lease)
+    store.release(lease)
+    assert [job.processed_records for job in store.jobs()] == [5]
+    engine.dispose()
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python warns of every fork of a process with threads")
 def test_a_forked_process_leaves_its_parents_connections_alone(database_url: str) -> None:
     context = multiprocessing.get_context("fork")
