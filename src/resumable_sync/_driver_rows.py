@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from itertools import islice
 from typing import Any
 
 from typing_extensions import override
 
-__all__ = ["SQLITE_KINDS", "DriverRows", "fetch_driven"]
+__all__ = ["SQLITE_KINDS", "DriverRows"]
 
 Row = tuple[Any, ...]
 
@@ -54,16 +53,3 @@ class DriverRows(list[Row]):
     @override
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)  # in another process they are anybody's
-
-
-def fetch_driven(cursor: Any, most: int | None = None) -> list[Row]:
-    """Fetch rows of SQLite as `DriverRows`, unless a listener has changed how the driver makes them; a `Fetch`.
-
-    Args:
-        cursor: Of SQLite's driver, with a statement that was run.
-        most: How many; None: all.
-    """
-    if cursor.row_factory is None and cursor.connection.text_factory is str:
-        return DriverRows(cursor if most is None else islice(cursor, most))
-    rows: list[Row] = cursor.fetchall() if most is None else cursor.fetchmany(most)
-    return rows

@@ -59,7 +59,7 @@ class Checkpoints:
             ConfigurationError: If a transaction given to `enlist` is still open.
         """
         with self._stop.shield():
-            if self._transaction is not None and not self.confirm():
+            if not self.confirm():
                 raise ConfigurationError(self._still_open())
             self.job = job
             begun = time.monotonic()

@@ -7,13 +7,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 from resumable_sync._anchor import DIGEST_LENGTH, row_digest
-from resumable_sync._driver_rows import fetch_driven
 from resumable_sync._errors import CursorError
 from resumable_sync._model import Cursor, Page
 from resumable_sync.connectors._keyset import KeyPart, Side, key_order
 from resumable_sync.connectors._plan import Key, KeysetPlan
 from resumable_sync.connectors._source import Source
-from resumable_sync.connectors._statements import Fetched, compile_statement, connect, fetch_rows, stream
+from resumable_sync.connectors._statements import Fetched, compile_statement, connect, fetch_driven, fetch_rows, stream
 
 __all__ = ["KeysetReader", "OffsetReader", "offset_pages"]
 

@@ -4,6 +4,7 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 
 from resumable_sync._database import run_bare, scrub
+from resumable_sync._driver_rows import DriverRows
 from resumable_sync._errors import ConfigurationError
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Statement",
     "compile_statement",
     "connect",
+    "fetch_driven",
     "fetch_rows",
     "is_mysql",
     "plans_rows",
@@ -51,6 +54,13 @@ def fetch_rows(cursor: Any, most: int | None = None) -> list[Row]:
     rows: Any = cursor.fetchall() if most is None else cursor.fetchmany(most)
     # Of PyMySQL it is a tuple. To copy a list of many rows takes a look at every one.
     return rows if type(rows) is list else list(rows)
+
+
+def fetch_driven(cursor: Any, most: int | None = None) -> list[Row]:
+    """Fetch rows of SQLite as `DriverRows`, unless a listener has changed how its driver makes them; a `Fetch`."""
+    if cursor.row_factory is None and cursor.connection.text_factory is str:
+        return DriverRows(cursor if most is None else islice(cursor, most))
+    return fetch_rows(cursor, most)
 
 
 @attrs.frozen(kw_only=True)
