@@ -4,13 +4,18 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import attrs
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
+from connectors.http_api import api_of
 from doubles import Pages
 from resumable_sync import (
     FullSync,
@@ -23,6 +28,10 @@ from resumable_sync import (
     run_partitioned_sync,
 )
 from resumable_sync.connectors import _readers
+from resumable_sync.connectors._http_reading import Reading
+from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
+from resumable_sync.connectors.http import HTTPConnector, TokenPaging
+from resumable_sync.connectors.parquet import ParquetConnector
 from resumable_sync.connectors.sql import SQLConnector
 
 RECORDS = 50
@@ -143,3 +152,60 @@ def test_a_page_of_a_table_too(
             records += len(batch)
             del batch
     assert (records, alive.most) == (RECORDS, 0)
+
+
+class Taking:
+    """The records of a file, counted when they are taken."""
+
+    def __init__(self, records: Any, alive: Alive) -> None:
+        self._records = records
+        self._alive = alive
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    def take(self, most: int) -> Records:
+        return self._alive.read(self._records.take(most))
+
+
+@pytest.mark.parametrize("connector", [CSVConnector, JSONLinesConnector])
+def test_a_page_of_a_file_too(store: MemoryJobStore, alive: Alive, tmp_path: Path, connector: Any) -> None:
+    class Counted(connector):  # type: ignore[misc]
+        @override
+        def _open(self, name: str, place: Any) -> Any:
+            return Taking(super()._open(name, place), alive)
+
+    path = tmp_path / "records"
+    path.write_text("".join(f"{number}\n" for number in range(RECORDS + 1)), encoding="utf-8")  # CSV has a header
+    run_full_sync("j", Counted(path), lambda _: None, store=store, prefetch=0, batch_size=10)
+    assert alive.most == 0
+
+
+def test_a_page_of_parquet_too(store: MemoryJobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def decoded(file: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+        seen.append(pa.total_allocated_bytes() - before)
+        return iter_batches(file, *arguments, **options)
+
+    iter_batches = parquet.ParquetFile.iter_batches
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", decoded)
+    parquet.write_table(pa.table({"id": range(100_000)}), tmp_path / "a.parquet", row_group_size=10_000)
+    before = pa.total_allocated_bytes()
+    connector = ParquetConnector(tmp_path / "a.parquet")
+    run_full_sync("j", connector, lambda _: None, store=store, prefetch=0, batch_size=10_000)
+    assert seen == [0] * 10
+
+
+def test_a_page_of_an_api_too(store: MemoryJobStore, alive: Alive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(self: Any, flight: Any, place: Any) -> Any:
+        delivery = delivered(self, flight, place)
+        return attrs.evolve(delivery, records=alive.read(delivery.records))
+
+    delivered = Reading._delivery
+    monkeypatch.setattr(Reading, "_delivery", counted)
+    paging = TokenPaging(token="meta.next", token_param="token")
+    with api_of([{"id": number} for number in range(RECORDS)]) as api:
+        connector = HTTPConnector(f"{api.url}/token", paging=paging, records="data.items")
+        run_full_sync("j", connector, lambda _: None, store=store, prefetch=0, batch_size=10)
+    assert alive.most == 0

@@ -252,6 +252,7 @@ class FileSource(ConnectorPart[RecordT], SplittableConnector[RecordT], AnchoredC
                 while taken := arranged.take(batch_size):
                     at = Position(file=name, place=tuple(records.place), facts=records.facts, before=before)
                     yield Page(taken, at.cursor(), columns)
+                    del taken  # the page that is read next shall not find this one still in memory
 
     def _opened(self, name: str, place: Sequence[int] | None, names: list[str]) -> Records:
         try:

@@ -261,11 +261,13 @@ class _Groups(Records):
     def take(self, most: int) -> Any:
         taken: Any = ()
         while len(taken) == 0:
-            if self._left is None or len(self._left) == 0:
+            if self._left is None:
                 if not self._next(most):
                     return ()
                 continue
-            taken, self._left = self._left.slice(0, most), self._left.slice(most)
+            # Nothing is kept where nothing is left: even an empty slice would hold all of what it was cut from.
+            left = self._left.slice(most) if len(self._left) > most else None
+            taken, self._left = self._left.slice(0, most), left
             self._row += len(taken)
         return taken
 
