@@ -323,17 +323,19 @@ def begin_immediate(connection: Connection, driver_connection: Any) -> None:
         raise wrapped from error
 
 
-def wrap_error(error: Exception, connection: Connection, *, lost: bool = False) -> DBAPIError:
+def wrap_error(error: Any, connection: Connection, driver_connection: Any = None) -> DBAPIError:
     """Give a driver's own error the form that it has when it comes through SQLAlchemy.
 
     Args:
         error: What the driver raised.
         connection: Where.
-        lost: Whether the connection is broken.
+        driver_connection: The driver's connection that raised it, which may be lost; None: none of `connection`'s.
     """
-    base: Any = connection.dialect.loaded_dbapi.Error
+    dialect: Any = connection.dialect
+    lost = driver_connection is not None and dialect.is_disconnect(error, driver_connection, None)
+    base: Any = dialect.loaded_dbapi.Error
     wrapped: Any = DBAPIError.instance(
-        None, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=connection.dialect
+        None, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=dialect
     )
     assert isinstance(wrapped, DBAPIError)  # noqa: S101 - for the type checker
     return wrapped
@@ -352,9 +354,8 @@ def driver_cursor(connection: Connection) -> Iterator[Any]:
         with driver_connection.cursor() as cursor:
             yield cursor
     except error_class as error:
-        broken = bool(driver_connection.closed)
-        wrapped = wrap_error(error, connection, lost=broken)
-        if broken:
+        wrapped = wrap_error(error, connection, driver_connection)
+        if wrapped.connection_invalidated:
             # As SQLAlchemy does with its own statements: the next transaction gets a new connection.
             connection.invalidate(error)
         raise wrapped from error
@@ -384,9 +385,8 @@ def run_bare(connection: Connection, statement: str, parameters: Any, *, many: b
     try:
         return (driver_connection.executemany if many else driver_connection.execute)(statement, parameters)
     except sqlite3.Error as error:
-        lost = engine.dialect.is_disconnect(error, driver_connection, None)
-        wrapped = wrap_error(error, connection, lost=lost)
-        if lost:
+        wrapped = wrap_error(error, connection, driver_connection)
+        if wrapped.connection_invalidated:
             connection.invalidate(error)
         raise wrapped from error
 

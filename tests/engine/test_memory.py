@@ -184,7 +184,7 @@ def test_a_page_of_a_file_too(store: MemoryJobStore, alive: Alive, tmp_path: Pat
 def test_a_page_of_parquet_too(store: MemoryJobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def decoded(file: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+    def decoded(file: Any, *arguments: Any, **options: Any) -> Any:
         seen.append(pa.total_allocated_bytes() - before)
         return iter_batches(file, *arguments, **options)
 
@@ -202,7 +202,7 @@ def test_a_page_of_an_api_too(store: MemoryJobStore, alive: Alive, monkeypatch: 
         delivery = delivered(self, flight, place)
         return attrs.evolve(delivery, records=alive.read(delivery.records))
 
-    delivered = Reading._delivery
+    delivered: Any = Reading._delivery
     monkeypatch.setattr(Reading, "_delivery", counted)
     paging = TokenPaging(token="meta.next", token_param="token")
     with api_of([{"id": number} for number in range(RECORDS)]) as api:

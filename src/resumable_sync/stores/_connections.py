@@ -102,12 +102,10 @@ class Working:
             self.connection.commit()
             return
         self.guard.active = False
-        dialect = self._engine.dialect
         try:
             self._driver_connection.commit()
-        except dialect.loaded_dbapi.Error as error:
-            lost = dialect.is_disconnect(error, self._driver_connection, None)
-            wrapped = wrap_error(error, self.connection, lost=lost)
+        except self._engine.dialect.loaded_dbapi.Error as error:
+            wrapped = wrap_error(error, self.connection, self._driver_connection)
             raise wrapped from error
 
     def rollback(self) -> None:

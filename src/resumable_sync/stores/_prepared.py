@@ -53,7 +53,6 @@ class Prepared:
         values = {**self._constants, **parameters}
         for name, processor in self._processors.items():
             values[name] = processor(values[name])
-        dialect = self._dialect
         driver_connection = connection.connection
         kept = driver_connection.info
         cursor = kept.pop(_CURSOR, None) or driver_connection.cursor()
@@ -61,9 +60,8 @@ class Prepared:
             cursor.execute(self._sql, values if self._order is None else list(map(values.__getitem__, self._order)))
             # All of it: SQLite cannot commit while a statement has rows left to give.
             answer = next(iter(cursor.fetchall()), None) if self._returns else cursor.rowcount > 0
-        except dialect.loaded_dbapi.Error as error:
-            lost = dialect.is_disconnect(error, driver_connection.dbapi_connection, cursor)
-            wrapped = wrap_error(error, connection, lost=lost)
+        except self._dialect.loaded_dbapi.Error as error:
+            wrapped = wrap_error(error, connection, driver_connection.dbapi_connection)
             raise wrapped from error
         kept[_CURSOR] = cursor
         return answer
