@@ -280,11 +280,11 @@ class FullSync(Generic[RecordT]):
         Raises:
             ConfigurationError: If it is not inside its `with` block.
         """
-        self._check_open("iterate over it")
-        while self._attempt is not None and (batch := self._attempt.next_batch()) is not None:
+        attempt = self._attempt
+        while self._state == "open" and attempt is not None and (batch := attempt.next_batch()) is not None:
             yield batch
             del batch  # as in `run_full_sync`
-            self._check_open("iterate over it")
+        self._check_open("iterate over it")
 
     def commit(self, batch: Batch[RecordT], connection: "Connection | None" = None) -> None:
         """Move the checkpoint behind a batch.

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 import attrs
 
@@ -47,17 +47,6 @@ MOST_STALE = 3
 """How many times in a row records may have changed before they were written, until they are read as Python values."""
 
 
-@attrs.frozen
-class _Delivered:
-    """A batch on its way into the books: the job after it, and how long it took, commit included."""
-
-    batch: Batch[Any]
-    after: Job
-    seconds: float
-    commit: float
-    refused: int = 0
-
-
 class Attempt(Generic[RecordT]):
     """`begin`, then `next_batch` and `deliver` (or `accept`) in turn, then `close`.
 
@@ -86,7 +75,7 @@ class Attempt(Generic[RecordT]):
         self._recorder: Recorder | None = None
         self._begun = False
         self._in_hand: Batch[RecordT] | None = None
-        self._unconfirmed: list[_Delivered] = []
+        self._unconfirmed: list[tuple[Batch[RecordT], Job, float, float]] = []  # the arguments of `_committed`
         self._records = self._batches = self._enlisted = 0
         self._read_seconds = self._given = 0.0
         self._result: SyncResult | None = None
@@ -169,13 +158,13 @@ class Attempt(Generic[RecordT]):
         waiting = time.monotonic()
         placed = None if self._pieces.stop.check() else self._pages.next()
         self._read_seconds = time.monotonic() - waiting
-        if placed is not None and throttled(self._pieces, len(placed.page.records), first=self._batches == 0):
-            placed = None
+        if placed is not None and self._pieces.options.throttle is not None:
+            placed = None if throttled(self._pieces, len(placed.page.records), first=self._batches == 0) else placed
         lease = self._keeper.lease  # a lost lease is no stop but an error
         if placed is None:
             return None
         job = self._checkpoints.tip
-        if self._pieces.options.count and job.total_records is None:
+        if self._batches == 0 and self._pieces.options.count and job.total_records is None:
             self._counter.start()
         self._in_hand = Batch(
             records=placed.page.records,
@@ -206,7 +195,7 @@ class Attempt(Generic[RecordT]):
         self._stale = 0
         self._written(batch)
         took = time.monotonic() - writing
-        self._committed(_Delivered(batch, self._checkpoints.job, took, self._checkpoints.seconds, len(refused)))
+        self._committed(batch, self._checkpoints.job, took, self._checkpoints.seconds, len(refused))
         for letter in refused:
             event = RecordRefused(job_id=batch.job_id, sequence=batch.sequence, error=letter.error)
             self._pieces.observers.tell(event)
@@ -242,9 +231,9 @@ class Attempt(Generic[RecordT]):
             # that the caller's own transaction holds.
             self._checkpoints.enlist(after, connection)
         self._written(batch)
-        delivered = _Delivered(batch, after, time.monotonic() - self._given, self._checkpoints.seconds)
+        delivered = batch, after, time.monotonic() - self._given, self._checkpoints.seconds
         if connection is None:
-            self._committed(delivered)
+            self._committed(*delivered)
         else:
             self._unconfirmed.append(delivered)
 
@@ -287,7 +276,7 @@ class Attempt(Generic[RecordT]):
         Raises:
             ConfigurationError: If that is so, or the batch is not of this loop.
         """
-        last = self._unconfirmed[-1].batch if self._unconfirmed else None
+        last = self._unconfirmed[-1][0] if self._unconfirmed else None
         if connection is not None and batch is last and self._checkpoints.enlisted_in(connection):
             return
         job_id, job = self._pieces.job_id, self._checkpoints.job
@@ -333,26 +322,34 @@ class Attempt(Generic[RecordT]):
             self._enlisted += len(self._unconfirmed)
             unconfirmed, self._unconfirmed = self._unconfirmed, []
             for delivered in unconfirmed:
-                self._committed(delivered)
+                self._committed(*delivered)
 
-    def _committed(self, delivered: _Delivered) -> None:
-        batch, records = delivered.batch, len(delivered.batch.records) - delivered.refused
+    def _committed(self, batch: Batch[RecordT], after: Job, seconds: float, commit: float, refused: int = 0) -> None:
+        """Enter a batch into the books.
+
+        Args:
+            batch: It.
+            after: The job after it.
+            seconds: How long it took, commit included.
+            commit: How long that took.
+            refused: How many of its records were kept as dead letters.
+        """
+        records = len(batch.records) - refused
         self._batches += 1
         self._records += records
         limit = self._pieces.options.max_records
         if limit is not None and self._records >= limit:
             self._pieces.stop.request(f"max_records={limit} reached")
         if self._recorder is not None:
-            write = delivered.seconds - delivered.commit
-            self._recorder.committed(delivered.after, records, self._read_seconds, write, delivered.commit)
+            self._recorder.committed(after, records, self._read_seconds, seconds - commit, commit)
         if self._pieces.observers:
             event = BatchCommitted(
-                job=delivered.after,
+                job=after,
                 sequence=batch.sequence,
                 records=records,
                 read_seconds=self._read_seconds,
-                write_seconds=delivered.seconds,
-                commit_seconds=delivered.commit,
+                write_seconds=seconds,
+                commit_seconds=commit,
             )
             self._pieces.observers.tell(event)
 

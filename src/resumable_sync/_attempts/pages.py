@@ -66,23 +66,19 @@ class Pages(Generic[RecordT]):
         if self.exhausted:
             return None
         try:
-            placed = self._next()
+            if self._first_size is not None:
+                placed = self._single(self._first_size)
+            elif self._prefetch:
+                placed = self._read_ahead()
+            else:
+                self._here = self._here or self._read(self._batch_size)
+                placed = next(self._here, None)
+                self.exhausted = placed is None
         except BaseException as error:
             self._failure = error
             raise
         if placed is not None:
             self._cursor = placed.page.cursor
-        return placed
-
-    def _next(self) -> PlacedPage[RecordT] | None:
-        if self._first_size is not None:
-            placed = self._single(self._first_size)
-        elif self._prefetch:
-            placed = self._read_ahead()
-        else:
-            self._here = self._here or self._read(self._batch_size)
-            placed = next(self._here, None)
-            self.exhausted = placed is None
         return placed
 
     def close(self) -> None:
