@@ -98,7 +98,7 @@ def test_events() -> None:
 
 
 def test_tables() -> None:
-    stored = _schema.tables("resumable_sync_")
+    stored = _schema.tables(_schema.Names("resumable_sync_"))
     for table in (
         stored.jobs,
         stored.attempts,

@@ -215,7 +215,7 @@ def test_an_older_database_is_migrated(database_url: str, engine: Engine, old: J
         history = History(run_id=None, guarantee=Guarantee.EXACTLY_ONCE)
         store.keep_history(history, lease)
         assert store.history("job") == history
-    tables = _schema.tables("resumable_sync_")
+    tables = _schema.tables(_schema.Names("resumable_sync_"))
     assert names(engine) == TABLES
     for table in (tables.jobs, tables.attempts, tables.dead_letters, tables.history):
         assert {column["name"] for column in inspect(engine).get_columns(table.name)} == set(table.columns.keys())
@@ -383,7 +383,7 @@ def test_a_process_that_is_frozen_while_it_makes_the_tables_is_ended(
     connection = frozen.connect()
     with monkeypatch.context() as patch:
         patch.setattr(_schema, "IDLE_SECONDS", 1)
-        _schema._Exclusive(connection, _schema.tables("resumable_sync_")).__enter__()
+        _schema._Exclusive(connection, _schema.Names("resumable_sync_")).__enter__()
     with SQLJobStore(url) as store:
         assert store.acquire("job", owner="owner", ttl=60.0).owner == "owner"
     with pytest.raises(DBAPIError):

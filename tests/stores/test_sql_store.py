@@ -184,7 +184,7 @@ class TestMaking:
     def test_the_ddl_is_one_statement_after_another(self, store: SQLJobStore) -> None:
         lines = store.ddl().split(";\n")
         assert lines[-1] == ""
-        assert lines[:-1] == _schema.ddl(_schema.tables("resumable_sync_"), store._connections.engine.dialect)
+        assert lines[:-1] == _schema.ddl(_schema.Names("resumable_sync_"), store._connections.engine.dialect)
 
 
 class TestBeforeThereAreTables:
@@ -379,7 +379,7 @@ class TestLeases:
         """As on MySQL, where an UPDATE returns nothing, and as elsewhere."""
         dialect = store._connections.engine.dialect
         monkeypatch.setattr(dialect, "update_returning", returning)
-        monkeypatch.setattr(store, "_statements", Statements(store._tables, dialect))
+        monkeypatch.setattr(store, "_statements", Statements(store._sql))
         other = store.acquire("k", owner="me", ttl=5.0)
         lease = held(store)
         for newer in (store.renew(lease, 120.0), store.save(JOB, lease)):
@@ -506,7 +506,7 @@ class TestRelaxed:
         """As on PostgreSQL, but for the setting of its transactions, which SQLite does not have."""
         made: SQLJobStore = open_store()
         made._saved = Saved()
-        made._statements = Statements(made._tables, made._connections.engine.dialect, relaxed=True)
+        made._statements = Statements(made._sql, relaxed=True)
         made._statements.save = made._statements.save_enlisted
         return made
 

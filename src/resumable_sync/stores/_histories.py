@@ -1,12 +1,12 @@
 """The histories of jobs in a SQL database: one row for each, which the grant of a lease fences."""
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection
 
 from resumable_sync._errors import LeaseLostError
 from resumable_sync._history import History
 from resumable_sync._model import Lease
 from resumable_sync.stores._rows import history_from_text, text_of_history
-from resumable_sync.stores._schema import Tables
+from resumable_sync.stores._sql_text import SQLText
 
 __all__ = ["Histories"]
 
@@ -14,17 +14,14 @@ __all__ = ["Histories"]
 class Histories:
     """The histories of one store. Parameters are named as those of `Statements`."""
 
-    def __init__(self, tables: Tables) -> None:
-        history = tables.history
-        # They get the types of their columns.
-        job_id: BindParameter[str] = bindparam("b_id")
-        token: BindParameter[int] = bindparam("b_token")
-        this = history.c.job_id == job_id
-        self._fence = update(history).where(this).values(fencing_token=token)
-        self._begin = insert(history).values(job_id=job_id, fencing_token=token)
-        self._keep = update(history).where(this, history.c.fencing_token == token)
-        self._read = select(history.c.samples).where(this)
-        self._forget = delete(history).where(this)
+    def __init__(self, sql: SQLText) -> None:
+        self._fence = sql.write("UPDATE {history} SET fencing_token = :b_token WHERE job_id = :b_id")
+        self._begin = sql.write("INSERT INTO {history} (job_id, fencing_token) VALUES (:b_id, :b_token)")
+        self._keep = sql.write(
+            "UPDATE {history} SET samples = :samples WHERE job_id = :b_id AND fencing_token = :b_token"
+        )
+        self._read = sql.write("SELECT samples FROM {history} WHERE job_id = :b_id")
+        self._forget = sql.write("DELETE FROM {history} WHERE job_id = :b_id")
 
     def granted(self, connection: Connection, job_id: str, token: int) -> None:
         """Refuse what comes under older tokens from now on. The row of the job must be locked."""

@@ -5,154 +5,155 @@ lease is given back or the next one is granted, which copies it. What that says 
 database, whatever is in the row.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
-from types import SimpleNamespace
-from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Delete,
-    Dialect,
-    Executable,
-    Insert,
-    Select,
-    Update,
-    and_,
-    bindparam,
-    case,
-    delete,
-    exists,
-    func,
-    null,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, TextClause, TextualSelect
 
 from resumable_sync._model import AttemptRecord, JobStatus, Lease
 from resumable_sync.stores._leases import KEPT_ATTEMPTS
 from resumable_sync.stores._rows import Row, attempt_from_row
-from resumable_sync.stores._schema import IDENTIFIER, Clock, Tables
-from resumable_sync.stores._statements import insert_if_missing
+from resumable_sync.stores._sql_text import SQLText
 
 __all__ = ["Lineage"]
 
-_AT_WORK = (JobStatus.PENDING, JobStatus.RUNNING)
-_ENDED = [status.value for status in JobStatus if status not in _AT_WORK]
+_ENDED = ", ".join(f"'{status}'" for status in JobStatus if status not in {JobStatus.PENDING, JobStatus.RUNNING})
+
+# What the row of the job says about its newest attempt, by column of the attempts; `job.` is that row.
+
+_USED = f"({{attempts}}.fencing_token = job.saved_token AND job.status <> '{JobStatus.PENDING}')"
+"""Whether the attempt has saved the job."""
+
+# A replay of dead letters leaves the number and mostly the status as they were: they do not say that it ended.
+_MOVED = f"({{attempts}}.run <> job.run OR {{attempts}}.attempt <> job.attempt OR job.status = '{JobStatus.COMPLETED}')"
+_SAID = f"{_USED} AND job.status IN ({_ENDED}) AND {_MOVED}"
+"""Whether the row says how the attempt ended."""
+
+_REACHED = {
+    "from_cursor": "CASE WHEN {attempts}.run <> job.run THEN NULL ELSE {attempts}.from_cursor END",
+    "from_records": "CASE WHEN {attempts}.run <> job.run THEN 0 ELSE {attempts}.from_records END",
+    "to_cursor": "CASE WHEN job.id IS NULL THEN {attempts}.from_cursor ELSE job.cursor END",
+    "to_records": "COALESCE(job.processed_records, {attempts}.from_records)",
+}
+_NUMBERS = {
+    "run": "COALESCE(job.run, {attempts}.run)",
+    "attempt": "COALESCE(job.attempt, {attempts}.attempt)",
+}
+"""They come last: MySQL sets one column after the other, and then no longer knows what they were."""
+
+_DIED = {
+    **_REACHED,
+    "outcome": f"CASE WHEN {_SAID} THEN job.status ELSE 'died' END",
+    "error": f"CASE WHEN {_SAID} THEN job.error ELSE NULL END",
+    "ended_at": f"CASE WHEN {_SAID} THEN COALESCE(job.finished_at, {{clock}}) ELSE {{clock}} END",
+    **_NUMBERS,
+}
+_GAVE_BACK = {
+    **_REACHED,
+    "outcome": f"CASE WHEN job.status IN ({_ENDED}) THEN job.status ELSE 'interrupted' END",
+    "error": "job.error",
+    "ended_at": "{clock}",
+    **_NUMBERS,
+}
+_ALIVE = "job.lease_owner IS NOT NULL AND job.lease_expires_at > {clock}"
+_NOW = {
+    **_REACHED,
+    "outcome": f"CASE WHEN {_SAID} THEN job.status WHEN {_ALIVE} THEN 'running' ELSE 'died' END",
+    "error": f"CASE WHEN {_SAID} THEN job.error ELSE NULL END",
+    "ended_at": f"CASE WHEN {_SAID} THEN job.finished_at ELSE NULL END",
+    **_NUMBERS,
+}
+
+_UNENDED = "job_id = :b_id AND outcome IS NULL"
+_THIS = f"{_UNENDED} AND fencing_token = :b_token"
+
+
+def _set(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
 class Lineage:
     """The attempts of one store. Whoever writes has locked the row of the job before.
 
-    Parameters are named as those of `Statements`.
+    Parameters are named as those of `Statements`, and those of a job's row `b_job_` and the name of the column.
     """
 
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self._tables = tables
-        self._dialect = dialect
-        one = tables.attempts.c
-        self._clock = Clock()
-        self._job_id = bindparam("b_id", type_=IDENTIFIER)
-        self._token = bindparam("b_token", type_=BigInteger())
-        owner = bindparam("b_owner", type_=IDENTIFIER)
-        self._this, self._unended = one.job_id == self._job_id, one.outcome.is_(None)
-        self._mine = and_(self._unended, one.owner == owner)
+    def __init__(self, sql: SQLText) -> None:
+        self._sql = sql
 
-    # To build a statement takes up to a millisecond, which counts at the start of a process: each when it is needed.
+    # Each is written when it is needed: what a process does not need it does not pay for at its start.
 
     @cached_property
-    def _found(self) -> Executable:
-        unended, mine = (func.sum(case((which, 1), else_=0)) for which in (self._unended, self._mine))
-        return select(func.count(), unended, mine).where(self._this)
+    def _found(self) -> TextClause:
+        return self._sql.write("""
+            SELECT COUNT(*), SUM(CASE WHEN outcome IS NULL THEN 1 ELSE 0 END),
+                SUM(CASE WHEN outcome IS NULL AND owner = :b_owner THEN 1 ELSE 0 END)
+            FROM {attempts} WHERE job_id = :b_id
+        """)
 
     @cached_property
-    def _go_on(self) -> Update:
-        return update(self._tables.attempts).where(self._this, self._mine).values(fencing_token=self._token)
-
-    @cached_property
-    def _died(self) -> Update:
-        # The job is given, since SQLAlchemy takes 5 ms to write one subquery for each column.
-        job: Any = SimpleNamespace(**{c.name: bindparam(f"b_job_{c.name}", type_=c.type) for c in self._tables.jobs.c})
-        one, clock, said = self._tables.attempts.c, self._clock, self._said(job)
-        state = self._state(
-            job,
-            outcome=case((said, job.status), else_="died"),
-            error=case((said, job.error), else_=null()),
-            ended_at=case((said, func.coalesce(job.finished_at, clock)), else_=clock),
+    def _go_on(self) -> TextClause:
+        return self._sql.write(
+            f"UPDATE {{attempts}} SET fencing_token = :b_token WHERE {_UNENDED} AND owner = :b_owner"
         )
-        values = [(one[name], value) for name, value in state.items()]
-        return update(self._tables.attempts).ordered_values(*values).where(self._this, self._unended)
 
     @cached_property
-    def _gave_back(self) -> Update:
-        attempts, job = self._tables.attempts, self._tables.jobs.c
-        state = self._state(
-            job,
-            outcome=case((job.status.in_(_ENDED), job.status), else_="interrupted"),
-            error=job.error,
-            ended_at=self._clock,
-        )
-        values = [
-            (attempts.c[name], select(value).where(job.id == attempts.c.job_id).scalar_subquery())
-            for name, value in state.items()
-        ]
-        ended = update(attempts).ordered_values(*values)
-        return ended.where(self._this, self._unended, attempts.c.fencing_token == self._token)
+    def _died(self) -> TextClause:
+        # The row of the job is given, which is cheaper than to look it up for each column.
+        given = _set(_DIED).replace("job.", ":b_job_")
+        return self._sql.write(f"UPDATE {{attempts}} SET {given} WHERE {_UNENDED}")
 
     @cached_property
-    def _drop_unused(self) -> Delete:
-        attempts = self._tables.attempts
-        job = self._tables.jobs.c
-        in_use = exists().where(job.id == attempts.c.job_id, self._used(job))
-        return delete(attempts).where(self._this, self._unended, attempts.c.fencing_token == self._token, ~in_use)
+    def _gave_back(self) -> TextClause:
+        job = "FROM {jobs} job WHERE job.id = {attempts}.job_id"
+        looked_up = _set({name: f"(SELECT {value} {job})" for name, value in _GAVE_BACK.items()})
+        return self._sql.write(f"UPDATE {{attempts}} SET {looked_up} WHERE {_THIS}")
 
     @cached_property
-    def _begin(self) -> Insert:
-        job = self._tables.jobs.c
-        begun = {
-            "job_id": job.id,
-            "fencing_token": job.fencing_token,
-            "owner": job.lease_owner,
-            "from_cursor": job.cursor,
-            "from_records": job.processed_records,
-            "started_at": self._clock,
-            "run": job.run,
-            "attempt": job.attempt,
-        }
-        source = select(*begun.values()).where(job.id == self._job_id)
-        return insert_if_missing(self._tables.attempts, self._dialect).from_select(list(begun), source)
+    def _drop_unused(self) -> TextClause:
+        used = f"SELECT job.id FROM {{jobs}} job WHERE job.id = {{attempts}}.job_id AND {_USED}"
+        return self._sql.write(f"DELETE FROM {{attempts}} WHERE {_THIS} AND NOT EXISTS ({used})")
 
     @cached_property
-    def _trim(self) -> Delete:
-        one = self._tables.attempts.c
-        newest = select(one.fencing_token).where(self._this).order_by(one.fencing_token.desc())
+    def _begin(self) -> TextClause:
+        return self._sql.write("""
+            {insert} {attempts}
+                (job_id, fencing_token, owner, from_cursor, from_records, started_at, run, attempt)
+            SELECT job.id, job.fencing_token, job.lease_owner, job.cursor, job.processed_records, {clock}, job.run,
+                job.attempt
+            FROM {jobs} job WHERE job.id = :b_id {unless_there}
+        """)
+
+    @cached_property
+    def _trim(self) -> TextClause:
         # A derived table, since MySQL does not delete from a table what it selects from it.
-        last = newest.limit(1).offset(KEPT_ATTEMPTS - 1).subquery("last_kept")
-        older = one.fencing_token < select(last.c.fencing_token).scalar_subquery()
-        return delete(self._tables.attempts).where(self._this, older)
+        return self._sql.write(f"""
+            DELETE FROM {{attempts}} WHERE job_id = :b_id AND fencing_token < (
+                SELECT fencing_token FROM (
+                    SELECT fencing_token FROM {{attempts}} WHERE job_id = :b_id
+                    ORDER BY fencing_token DESC LIMIT 1 OFFSET {KEPT_ATTEMPTS - 1}
+                ) last_kept
+            )
+        """)
 
     @cached_property
-    def _forget(self) -> Delete:
-        return delete(self._tables.attempts).where(self._this)
+    def _forget(self) -> TextClause:
+        return self._sql.write("DELETE FROM {attempts} WHERE job_id = :b_id")
 
     @cached_property
-    def _read(self) -> Select[Any]:
-        attempts, jobs = self._tables.attempts, self._tables.jobs
-        one, job = attempts.c, jobs.c
-        said = self._said(job)
-        alive = and_(job.lease_owner.is_not(None), job.lease_expires_at > self._clock)
-        now = self._state(
-            job,
-            outcome=case((said, job.status), (alive, "running"), else_="died"),
-            error=case((said, job.error), else_=null()),
-            ended_at=case((said, job.finished_at), else_=null()),
+    def _read(self) -> TextualSelect:
+        now = ", ".join(
+            f"CASE WHEN {{attempts}}.outcome IS NULL THEN {value} ELSE {{attempts}}.{name} END AS {name}"
+            for name, value in _NOW.items()
         )
-        shown = [case((self._unended, now[c.name]), else_=c).label(c.name) if c.name in now else c for c in one]
         # Without a job that it belongs to, an attempt that did not end got nowhere, as far as anybody knows.
-        held = attempts.outerjoin(jobs, and_(job.id == one.job_id, job.fencing_token == one.fencing_token))
-        return select(*shown).select_from(held).where(self._this).order_by(one.fencing_token)
+        query = f"""
+            SELECT {{attempts}}.job_id, {{attempts}}.fencing_token, {{attempts}}.owner, {{attempts}}.started_at, {now}
+            FROM {{attempts}}
+            LEFT JOIN {{jobs}} job ON job.id = {{attempts}}.job_id AND job.fencing_token = {{attempts}}.fencing_token
+            WHERE {{attempts}}.job_id = :b_id ORDER BY {{attempts}}.fencing_token
+        """
+        return self._sql.query(query, "job_id", "owner")
 
     def granted(self, connection: Connection, job: Row) -> None:
         """Begin an attempt, and end the one before that gave nothing back; or go on with one under a new token.
@@ -186,34 +187,3 @@ class Lineage:
     def read(self, connection: Connection, job_id: str) -> list[AttemptRecord]:
         """Give the attempts of a job, the oldest first."""
         return [attempt_from_row(row) for row in connection.execute(self._read, {"b_id": job_id}).mappings()]
-
-    # What follows works with the columns of the jobs, or with parameters of their names.
-
-    def _used(self, job: Any) -> ColumnElement[bool]:
-        """Whether an attempt has saved the job."""
-        token = self._tables.attempts.c.fencing_token
-        return and_(token == job.saved_token, job.status != JobStatus.PENDING.value)
-
-    def _said(self, job: Any) -> ColumnElement[bool]:
-        """Whether the row of the job says how an attempt ended."""
-        one = self._tables.attempts.c
-        # A replay of dead letters leaves the number and mostly the status as they were: they do not say that it ended.
-        moved = or_(one.run != job.run, one.attempt != job.attempt, job.status == JobStatus.COMPLETED.value)
-        return and_(self._used(job), job.status.in_(_ENDED), moved)
-
-    def _state(self, job: Any, **end: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
-        """Give what the row of the job says about the newest attempt, by column of the attempts.
-
-        Run and attempt come last: MySQL sets one column after the other, and then no longer knows what they were.
-        """
-        one = self._tables.attempts.c
-        begun = one.run != job.run
-        return {
-            "from_cursor": case((begun, null()), else_=one.from_cursor),
-            "from_records": case((begun, 0), else_=one.from_records),
-            "to_cursor": case((job.id.is_(None), one.from_cursor), else_=job.cursor),
-            "to_records": func.coalesce(job.processed_records, one.from_records),
-            **end,
-            "run": func.coalesce(job.run, one.run),
-            "attempt": func.coalesce(job.attempt, one.attempt),
-        }

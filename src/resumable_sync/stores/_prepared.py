@@ -1,9 +1,9 @@
 """One statement on the way that every batch takes, sent without SQLAlchemy's detours."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, TextClause
 
 from resumable_sync._database import wrap_error
 
@@ -21,15 +21,14 @@ class Prepared:
     Args:
         statement: A SELECT or UPDATE.
         dialect: What to compile it for.
-        column_keys: The columns that are parameters, besides those that the statement names.
+        returns: Whether it gives a row.
     """
 
-    def __init__(self, statement: Any, dialect: Dialect, column_keys: Iterable[str] = ()) -> None:
-        compiled = statement.compile(dialect=dialect, column_keys=list(column_keys))
+    def __init__(self, statement: TextClause, dialect: Dialect, *, returns: bool) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
         self._dialect = dialect
         self._sql = str(compiled)
-        self._returns = statement.is_select or bool(statement.returning_column_descriptions)
-        self._constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+        self._returns = returns
         self._order: list[str] | None = compiled.positiontup
         self._processors: dict[str, Callable[[Any], Any]] = {}
         for name, parameter in compiled.binds.items():
@@ -45,12 +44,12 @@ class Prepared:
             parameters: Values by name.
 
         Returns:
-            The one row that the statement returns, or None; without a RETURNING, whether it changed a row.
+            The one row that the statement gives, or None; of one that gives none, whether it changed a row.
 
         Raises:
             DBAPIError: As SQLAlchemy would.
         """
-        values = {**self._constants, **parameters}
+        values = dict(parameters)
         for name, processor in self._processors.items():
             values[name] = processor(values[name])
         driver_connection = connection.connection

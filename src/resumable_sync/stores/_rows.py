@@ -14,6 +14,8 @@ from resumable_sync.stores._leases import microseconds
 
 __all__ = [
     "JOB_COLUMNS",
+    "LEASE_COLUMNS",
+    "LETTER_COLUMNS",
     "Row",
     "attempt_from_row",
     "check_room",
@@ -61,6 +63,12 @@ JOB_COLUMNS = (
     *_TIMES,
 )
 """The columns that `row_of_job` gives."""
+
+LEASE_COLUMNS = ("fencing_token", "lease_owner", "lease_expires_at", "lease_ttl", "stop_requested", "saved_token")
+"""The columns of a job's row that tell of its newest lease."""
+
+LETTER_COLUMNS = ("job_id", "run", "record", "columns", "error", "cursor", "key")
+"""The columns that `row_of_letter` gives, without the time, which the database may give."""
 
 
 def row_of_job(job: Job) -> dict[str, Any]:

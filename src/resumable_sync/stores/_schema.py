@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -20,13 +19,10 @@ from sqlalchemy import (
     Table,
     Text,
     inspect,
-    select,
     text,
 )
 from sqlalchemy.dialects.mysql import LONGTEXT, MEDIUMTEXT, VARBINARY
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from typing_extensions import override
 
@@ -40,9 +36,9 @@ __all__ = [
     "IDENTIFIER",
     "JOB_COLUMN_SINCE",
     "SCHEMA_VERSION",
-    "Clock",
-    "Greatest",
+    "Names",
     "Tables",
+    "clock",
     "create",
     "ddl",
     "migrate",
@@ -72,42 +68,18 @@ IDLE_SECONDS = 5
 _WAIT_BEFORE = "@resumable_sync_wait_before"
 
 
-class Clock(FunctionElement[int]):
-    """The database's own clock, in microseconds since 1970."""
-
-    type = BigInteger()
-    inherit_cache = True
-
-
-@compiles(Clock, "sqlite")
-def _sqlite_clock(*_: Any, **__: Any) -> str:
+_CLOCKS = {
     # Older SQLites have no finer clock than milliseconds.
-    return "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)"
-
-
-@compiles(Clock, "postgresql")
-def _postgresql_clock(*_: Any, **__: Any) -> str:
+    "sqlite": "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)",
     # now() is the start of the transaction, which a sink may have kept open for long.
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    "mysql": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+}
 
 
-@compiles(Clock, "mysql")
-@compiles(Clock, "mariadb")
-def _mysql_clock(*_: Any, **__: Any) -> str:
-    return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-
-
-class Greatest(FunctionElement[int]):
-    """The greatest of several integers."""
-
-    type = BigInteger()
-    inherit_cache = True
-
-
-@compiles(Greatest)
-def _greatest(element: Greatest, compiler: Any, **kwargs: Any) -> str:
-    name = "max" if compiler.dialect.name == "sqlite" else "GREATEST"
-    return f"{name}({compiler.process(element.clauses, **kwargs)})"
+def clock(dialect: Dialect) -> str:
+    """Give the database's own clock as SQL, in microseconds since 1970."""
+    return _CLOCKS["mysql" if is_mysql(dialect) else dialect.name]
 
 
 class _Encoded(TypeDecorator[str]):
@@ -141,9 +113,20 @@ def _long_text(mysql_type: type[LONGTEXT | MEDIUMTEXT]) -> TypeEngine[str]:
     return Text().with_variant(mysql_type(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 
 
+class Names:
+    """The names of the tables of a store, which start with its prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.meta = f"{prefix}meta"
+        self.jobs = f"{prefix}jobs"
+        self.dead_letters = f"{prefix}dead_letters"
+        self.attempts = f"{prefix}attempts"
+        self.history = f"{prefix}history"
+
+
 @attrs.frozen
 class Tables:
-    """The tables of a store with one prefix."""
+    """The tables of a store, to make them: statements need no more than their names."""
 
     meta: Table
     jobs: Table
@@ -152,9 +135,8 @@ class Tables:
     history: Table
 
 
-@lru_cache
-def tables(prefix: str) -> Tables:
-    """Give the tables whose names start with `prefix`."""
+def tables(names: Names) -> Tables:
+    """Give the tables of these names."""
     metadata = MetaData()
     options: dict[str, Any] = {
         # Another default engine would have no transactions.
@@ -163,14 +145,14 @@ def tables(prefix: str) -> Tables:
         for name, value in {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}.items()
     }
     meta = Table(
-        f"{prefix}meta",
+        names.meta,
         metadata,
         Column("name", String(64), primary_key=True),
         Column("value", BigInteger, nullable=False),
         **options,
     )
     dead_letters = Table(
-        f"{prefix}dead_letters",
+        names.dead_letters,
         metadata,
         Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, autoincrement=True),
         Column("job_id", IDENTIFIER, nullable=False),
@@ -181,15 +163,15 @@ def tables(prefix: str) -> Tables:
         Column("cursor", _long_text(MEDIUMTEXT)),
         Column("key", String(255), nullable=False),
         Column("created_at", BigInteger),
-        Index(f"{prefix}dead_letters_job", "job_id", "id"),
+        Index(f"{names.dead_letters}_job", "job_id", "id"),
         # An id that was once given must not be given again: letters are told apart by it.
         sqlite_autoincrement=True,
         **options,
     )
-    jobs = Table(f"{prefix}jobs", metadata, *_job_columns(), **options)
-    attempts = Table(f"{prefix}attempts", metadata, *_attempt_columns(), **options)
+    jobs = Table(names.jobs, metadata, *_job_columns(), **options)
+    attempts = Table(names.attempts, metadata, *_attempt_columns(), **options)
     history = Table(
-        f"{prefix}history",
+        names.history,
         metadata,
         Column("job_id", IDENTIFIER, primary_key=True),
         # That of the newest lease, whether or not it has written anything: an older one writes nothing any more.
@@ -249,24 +231,25 @@ def _attempt_columns() -> list[Column[Any]]:
     ]
 
 
-def ddl(names: Tables, dialect: Dialect) -> list[str]:
+def ddl(names: Names, dialect: Dialect) -> list[str]:
     """Give the statements that make the tables, each harmless where it was run before.
 
     The meta table comes last: only once it has its rows do the tables count as made.
     """
-    indexes = [index for index in names.dead_letters.indexes if not is_mysql(dialect)]
+    made = tables(names)
+    indexes = [index for index in made.dead_letters.indexes if not is_mysql(dialect)]
     elements: list[DDLElement] = [
-        CreateTable(names.jobs, if_not_exists=True),
-        CreateTable(names.dead_letters, if_not_exists=True),
-        CreateTable(names.attempts, if_not_exists=True),
-        CreateTable(names.history, if_not_exists=True),
+        CreateTable(made.jobs, if_not_exists=True),
+        CreateTable(made.dead_letters, if_not_exists=True),
+        CreateTable(made.attempts, if_not_exists=True),
+        CreateTable(made.history, if_not_exists=True),
         *(CreateIndex(index, if_not_exists=True) for index in indexes),
-        CreateTable(names.meta, if_not_exists=True),
+        CreateTable(made.meta, if_not_exists=True),
     ]
     statements = [str(element.compile(dialect=dialect)).strip() for element in elements]
     if is_mysql(dialect):
         # CREATE INDEX IF NOT EXISTS is MariaDB's alone; inside CREATE TABLE both know it.
-        statements[1] = _with_index(statements[1], names.dead_letters, dialect)
+        statements[1] = _with_index(statements[1], made.dead_letters, dialect)
     return statements + [_insert_meta(names, dialect, *row) for row in _META.items()]
 
 
@@ -280,48 +263,50 @@ def _with_index(statement: str, table: Table, dialect: Dialect) -> str:
     return f"{statement[:primary_key]}INDEX {name} (job_id, id), \n\t{statement[primary_key:]}"
 
 
-def _insert_meta(names: Tables, dialect: Dialect, name: str, value: int) -> str:
+def _insert_meta(names: Names, dialect: Dialect, name: str, value: int) -> str:
     # A prefix that begins with a digit, or on PostgreSQL one with capitals, makes a name that must be quoted.
-    table = dialect.identifier_preparer.format_table(names.meta)
+    table = dialect.identifier_preparer.quote(names.meta)
     insert = f"INTO {table} (name, value) VALUES ('{name}', {value})"
     return f"INSERT IGNORE {insert}" if is_mysql(dialect) else f"INSERT {insert} ON CONFLICT DO NOTHING"
 
 
-def stored_version(connection: Connection, names: Tables) -> int | None:
+def stored_version(connection: Connection, names: Names) -> int | None:
     """Give the version of the tables that are there; None if there are none.
 
     Raises:
         StoreError: If there are tables, and what they are cannot be told.
     """
-    if not has_table(connection, names.meta.name):
+    if not has_table(connection, names.meta):
         return None
-    query = select(names.meta.c.value).where(names.meta.c.name == "schema_version")
+    query = text(f"SELECT value FROM {_quoted(connection, names.meta)} WHERE name = 'schema_version'")
     version: Any = connection.execute(query).scalar_one_or_none()
     if version is None and not _has_jobs(connection, names):
         return None  # a creation that died half-way, on a database where DDL has no transactions
     if type(version) is not int or version < 1:
         msg = (
-            f"the row 'schema_version' of table {names.meta.name} is missing or damaged; nothing was changed: "
+            f"the row 'schema_version' of table {names.meta} is missing or damaged; nothing was changed: "
             f"put it back (this library writes {SCHEMA_VERSION})"
         )
         raise StoreError(msg)
     if version > SCHEMA_VERSION:
         msg = (
-            f"the tables {names.meta.name}, ... have version {version}, this library knows versions up to "
+            f"the tables {names.meta}, ... have version {version}, this library knows versions up to "
             f"{SCHEMA_VERSION}; upgrade resumable_sync, or use another table_prefix"
         )
         raise StoreError(msg)
     return version
 
 
-def _has_jobs(connection: Connection, names: Tables) -> bool:
-    return (
-        has_table(connection, names.jobs.name)
-        and connection.execute(select(names.jobs.c.id).limit(1)).first() is not None
-    )
+def _has_jobs(connection: Connection, names: Names) -> bool:
+    query = text(f"SELECT id FROM {_quoted(connection, names.jobs)} LIMIT 1")
+    return has_table(connection, names.jobs) and connection.execute(query).first() is not None
 
 
-def create(connection: Connection, names: Tables) -> None:
+def _quoted(connection: Connection, name: str) -> str:
+    return connection.dialect.identifier_preparer.quote(name)
+
+
+def create(connection: Connection, names: Names) -> None:
     """Make the tables, in the transaction of `connection`, unless another process did so meanwhile."""
     with _Exclusive(connection, names):
         if stored_version(connection, names) is None:
@@ -330,32 +315,31 @@ def create(connection: Connection, names: Tables) -> None:
             connection.commit()
 
 
-def migrate(connection: Connection, names: Tables) -> None:
+def migrate(connection: Connection, names: Names) -> None:
     """Bring older tables to this version, in the transaction of `connection`, unless another process did meanwhile."""
     with _Exclusive(connection, names):
         version = stored_version(connection, names) or SCHEMA_VERSION
         for older in range(version, SCHEMA_VERSION):
             MIGRATIONS[older](connection, names)
-            row = names.meta.c.name == "schema_version"
-            connection.execute(names.meta.update().where(row).values(value=older + 1))
+            update = f"UPDATE {_quoted(connection, names.meta)} SET value = :version WHERE name = 'schema_version'"
+            connection.execute(text(update), {"version": older + 1})
         connection.commit()
 
 
-def _add_what_is_missing(connection: Connection, names: Tables) -> None:
+def _add_what_is_missing(connection: Connection, names: Names) -> None:
     # Each step looks first, since on MariaDB a death may have left the one done and not the other.
-    dialect = connection.dialect
-    compiler = dialect.ddl_compiler(dialect, CreateTable(names.jobs))
-    there = {column["name"] for column in inspect(connection).get_columns(names.jobs.name)}
+    dialect, jobs = connection.dialect, tables(names).jobs
+    compiler = dialect.ddl_compiler(dialect, CreateTable(jobs))
+    there = {column["name"] for column in inspect(connection).get_columns(names.jobs)}
     for name in JOB_COLUMN_SINCE:
         if name not in there:
-            definition = compiler.get_column_specification(names.jobs.c[name])
-            table = dialect.identifier_preparer.format_table(names.jobs)
-            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {definition}")
+            definition = compiler.get_column_specification(jobs.c[name])
+            connection.exec_driver_sql(f"ALTER TABLE {_quoted(connection, names.jobs)} ADD COLUMN {definition}")
     for statement in ddl(names, dialect):
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: dict[int, Callable[[Connection, Tables], None]] = dict.fromkeys((1, 2, 3), _add_what_is_missing)
+MIGRATIONS: dict[int, Callable[[Connection, Names], None]] = dict.fromkeys((1, 2, 3), _add_what_is_missing)
 """How to get from a version to the next one; each may be run again after a death in its middle."""
 
 
@@ -365,9 +349,9 @@ class _Exclusive:
     PostgreSQL's CREATE TABLE IF NOT EXISTS fails when two processes run it at once.
     """
 
-    def __init__(self, connection: Connection, names: Tables) -> None:
+    def __init__(self, connection: Connection, names: Names) -> None:
         self._connection = connection
-        self._name = names.meta.name
+        self._name = names.meta
         self._digest = hashlib.sha256(self._name.encode()).digest()
 
     def __enter__(self) -> None:

@@ -18,20 +18,20 @@ class Upkeep:
     """Looks after the tables of one store.
 
     Args:
-        tables: The tables.
+        names: The names of the tables.
         connections: Where they are.
         path: The file of a SQLite database, which looking must not make.
     """
 
-    def __init__(self, tables: _schema.Tables, connections: Connections, path: Path | None) -> None:
-        self._tables = tables
+    def __init__(self, names: _schema.Names, connections: Connections, path: Path | None) -> None:
+        self._names = names
         self._connections = connections
         self._path = path
         self._ready = False
 
     def ddl(self) -> str:
         """Give the SQL that makes the tables."""
-        statements = _schema.ddl(self._tables, self._connections.engine.dialect)
+        statements = _schema.ddl(self._names, self._connections.engine.dialect)
         return "".join(f"{statement};\n" for statement in statements)
 
     def version(self) -> int | None:
@@ -41,7 +41,7 @@ class Upkeep:
         if self._path is not None and not self._path.exists():
             return None  # connecting would make the file
         with self._connections.read() as connection:
-            version = _schema.stored_version(connection, self._tables)
+            version = _schema.stored_version(connection, self._names)
         self._ready = version == _schema.SCHEMA_VERSION
         return version
 
@@ -50,16 +50,15 @@ class Upkeep:
         version = self.version()
         if version is None or version == _schema.SCHEMA_VERSION:
             return version is not None
-        names = [table.name for table in (self._tables.attempts, self._tables.history)]
         with (
             self._connections.plain() as connection,
             self._permitted(
                 f"are of version {version} and must be brought to version {_schema.SCHEMA_VERSION}",
                 "run any sync once with a role that may, such as the owner of the tables, then grant SELECT, INSERT, "
-                f"UPDATE and DELETE on {' and '.join(names)}",
+                f"UPDATE and DELETE on {self._names.attempts} and {self._names.history}",
             ),
         ):
-            _schema.migrate(connection, self._tables)
+            _schema.migrate(connection, self._names)
         self._ready = True
         return True
 
@@ -71,7 +70,7 @@ class Upkeep:
                 "do not exist",
                 f"have a role run this that may, then grant SELECT, INSERT, UPDATE and DELETE:\n{self.ddl()}",
             ):
-                _schema.create(connection, self._tables)
+                _schema.create(connection, self._names)
         self._ready = True
 
     @contextmanager

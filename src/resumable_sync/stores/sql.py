@@ -49,6 +49,7 @@ from resumable_sync.stores._rows import (
     row_of_letter,
     time_of,
 )
+from resumable_sync.stores._sql_text import SQLText
 from resumable_sync.stores._statements import Statements
 from resumable_sync.stores._transaction import (
     EnlistedTransaction,
@@ -133,16 +134,17 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
             raise ConfigurationError(msg)
         self._prefix = prefix
         self._owned = owned
-        self._tables = _schema.tables(prefix)
+        names = _schema.Names(prefix)
+        self._sql = SQLText(names, engine.dialect)
         relaxed = durability == "relaxed"
         # SQLite crashes with the processes that use it, and nothing goes on from its memory.
         self._saved = Saved() if relaxed and engine.dialect.name == "postgresql" else None
-        self._statements = Statements(self._tables, engine.dialect, relaxed=self._saved is not None)
-        self._lineage = Lineage(self._tables, engine.dialect)
-        self._histories = Histories(self._tables)
+        self._statements = Statements(self._sql, relaxed=self._saved is not None)
+        self._lineage = Lineage(self._sql)
+        self._histories = Histories(self._sql)
         self._identity = database_identity(engine)
         self._connections = Connections(engine, owned=owned, relaxed=relaxed)
-        self._upkeep = Upkeep(self._tables, self._connections, self._path)
+        self._upkeep = Upkeep(names, self._connections, self._path)
         # Engines whose connections may be enlisted.
         self._known: weakref.WeakSet[Engine] = weakref.WeakSet([engine])
         self._finalizer = weakref.finalize(self, self._connections.close)
@@ -386,7 +388,7 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
         version = self._upkeep.version()
         if version is None or version == _schema.SCHEMA_VERSION:
             return None if version is None else self._statements
-        return Statements(self._tables, self._connections.engine.dialect, version)
+        return Statements(self._sql, version)
 
     def _save(self, statement: Prepared, connection: Connection, job: Job, lease: Lease) -> Lease:
         if job.id != lease.job_id:
