@@ -323,13 +323,13 @@ def begin_immediate(connection: Connection, driver_connection: Any) -> None:
         raise wrapped from error
 
 
-def wrap_error(error: Any, connection: Connection, driver_connection: Any = None) -> DBAPIError:
+def wrap_error(error: Exception, connection: Connection, driver_connection: Any = None) -> DBAPIError:
     """Give a driver's own error the form that it has when it comes through SQLAlchemy.
 
     Args:
         error: What the driver raised.
         connection: Where.
-        driver_connection: The driver's connection that raised it, which may be lost; None: none of `connection`'s.
+        driver_connection: The driver's connection that raised it, which may be lost; None: it is not.
     """
     dialect: Any = connection.dialect
     lost = driver_connection is not None and dialect.is_disconnect(error, driver_connection, None)

@@ -30,7 +30,7 @@ from resumable_sync import (
 from resumable_sync.connectors import _readers
 from resumable_sync.connectors._http_reading import Reading
 from resumable_sync.connectors.files import CSVConnector, JSONLinesConnector
-from resumable_sync.connectors.http import HTTPConnector, TokenPaging
+from resumable_sync.connectors.http import HTTPConnector, OffsetPaging, TokenPaging
 from resumable_sync.connectors.parquet import ParquetConnector
 from resumable_sync.connectors.sql import SQLConnector
 
@@ -197,15 +197,23 @@ def test_a_page_of_parquet_too(store: MemoryJobStore, tmp_path: Path, monkeypatc
     assert seen == [0] * 10
 
 
-def test_a_page_of_an_api_too(store: MemoryJobStore, alive: Alive, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("route", "paging", "kept"),
+    [
+        ("token", TokenPaging(token="meta.next", token_param="token"), 0),
+        ("offset", OffsetPaging(), 1),  # two pages that are counted are compared
+    ],
+)
+def test_a_page_of_an_api_too(
+    store: MemoryJobStore, alive: Alive, monkeypatch: pytest.MonkeyPatch, *, route: str, paging: Any, kept: int
+) -> None:
     def counted(self: Any, flight: Any, place: Any) -> Any:
         delivery = delivered(self, flight, place)
         return attrs.evolve(delivery, records=alive.read(delivery.records))
 
     delivered: Any = Reading._delivery
     monkeypatch.setattr(Reading, "_delivery", counted)
-    paging = TokenPaging(token="meta.next", token_param="token")
     with api_of([{"id": number} for number in range(RECORDS)]) as api:
-        connector = HTTPConnector(f"{api.url}/token", paging=paging, records="data.items")
+        connector = HTTPConnector(f"{api.url}/{route}", paging=paging, records="data.items")
         run_full_sync("j", connector, lambda _: None, store=store, prefetch=0, batch_size=10)
-    assert alive.most == 0
+    assert alive.most == kept

@@ -39,7 +39,7 @@ STATEMENTS = {
         (lease_owner IS NULL OR lease_owner = %(b_owner)s::VARCHAR OR lease_expires_at <= <now>)""",
     "replace": f"{GRANT} WHERE {THIS} AND {NEWEST}",
     "renew": f"""
-        UPDATE p_jobs SET lease_expires_at = <now> + %(b_ttl)s, lease_ttl = %(b_ttl)s
+        UPDATE p_jobs SET lease_ttl = %(b_ttl)s, lease_expires_at = <now> + %(b_ttl)s
         WHERE {THIS} AND {NEWEST} AND lease_ttl IS NOT NULL RETURNING lease_expires_at, stop_requested""",
     "release": f"""
         UPDATE p_jobs SET lease_owner = NULL, lease_ttl = NULL, lease_expires_at = NULL, stop_requested = 0
@@ -132,8 +132,8 @@ def test_the_update_tells_what_it_made_of_the_lease_or_else_a_select_does(name: 
 
 def test_saving_extends_the_lease_and_sets_every_column_of_the_job() -> None:
     text = sql("save", POSTGRESQL)
-    assert text.startswith(f"UPDATE p_jobs SET lease_expires_at = {NOW} + lease_ttl, ")
-    assert f", saved_token = fencing_token WHERE {THIS} AND {NEWEST} AND lease_ttl IS NOT NULL " in text
+    extended = f"lease_expires_at = {NOW} + lease_ttl WHERE {THIS} AND {NEWEST} AND lease_ttl IS NOT NULL "
+    assert f", saved_token = fencing_token, {extended}" in text
     for column in JOB_COLUMNS:
         assert f" {column} = %({column})s, " in text
 

@@ -164,6 +164,12 @@ class TestMaking:
         with SQLJobStore("postgresql://somebody@127.0.0.1:1/jobs") as elsewhere:
             assert (elsewhere._path, store._path) == (None, path)
 
+    @pytest.mark.parametrize("driver", ["psycopg2", "psycopg2cffi"])
+    def test_a_driver_whose_connections_nobody_can_watch_is_refused(self, database: Engine, driver: str) -> None:
+        database.dialect.driver = driver
+        with pytest.raises(ConfigurationError, match=rf"'{driver}' cannot serve .* postgresql\+psycopg://"):
+            SQLJobStore(database)
+
     def test_one_that_is_gone_closes_its_connections(self, store: SQLJobStore) -> None:
         assert store._finalizer.peek()[1] == store._connections.close  # type: ignore[index]
 

@@ -158,8 +158,10 @@ class Attempt(Generic[RecordT]):
         waiting = time.monotonic()
         placed = None if self._pieces.stop.check() else self._pages.next()
         self._read_seconds = time.monotonic() - waiting
-        if placed is not None and self._pieces.options.throttle is not None:
-            placed = None if throttled(self._pieces, len(placed.page.records), first=self._batches == 0) else placed
+        throttle = self._pieces.options.throttle
+        if placed is not None and throttle is not None:
+            stopped = throttled(self._pieces, throttle, len(placed.page.records), first=self._batches == 0)
+            placed = None if stopped else placed
         lease = self._keeper.lease  # a lost lease is no stop but an error
         if placed is None:
             return None

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -91,20 +92,19 @@ def put_together(
     )
 
 
-def throttled(pieces: Pieces, records: int, *, first: bool) -> bool:
+def throttled(pieces: Pieces, throttle: Throttle | Callable[[], float], records: int, *, first: bool) -> bool:
     """Wait as the caller's throttle says; True if something asked to stop meanwhile.
 
     Args:
         pieces: What the call works with.
+        throttle: The throttle.
         records: How many records the next batch has.
         first: Whether it is the first batch, for which a function is not asked.
 
     Raises:
         ConfigurationError: If a function gives no seconds.
     """
-    throttle, stop = pieces.options.throttle, pieces.stop
-    if throttle is None:
-        return False
+    stop = pieces.stop
     if isinstance(throttle, Throttle):
         wait, stopped = throttle.reserve(records), True
         try:

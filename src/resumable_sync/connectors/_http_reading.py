@@ -66,7 +66,8 @@ class Reading:
                     watch.step(encode_cursor(self.paging.mark(place)))
                 if delivery is not None:
                     yield from self._cut(delivery)
-                del delivery  # the page that is read next shall not find this one still in memory
+                # The page that is read next shall not find this one in memory, unless the two are to be compared.
+                del delivery
 
     def _ahead(self, place: Any) -> Any:
         return self.paging.ahead(place, self._length)

@@ -15,7 +15,7 @@ from resumable_sync._database import begin_immediate, begin_write, is_mysql, scr
 from resumable_sync._errors import StateCorruptError
 from resumable_sync.stores import _foreign
 from resumable_sync.stores._durability import relax, restore
-from resumable_sync.stores._guard import Guard
+from resumable_sync.stores._guard import Guard, check_driver
 
 __all__ = ["Connections", "Translated", "Working"]
 
@@ -178,6 +178,7 @@ class Connections:
     """
 
     def __init__(self, engine: Engine, *, owned: bool, relaxed: bool = False) -> None:
+        check_driver(engine.dialect)
         self.engine = engine
         self.idle_seconds = MIN_IDLE_SECONDS
         self._owned = owned

@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Dialect, event
 
 from resumable_sync._errors import ConfigurationError, StoreError
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "check_driver"]
 
 _COMMENTS = r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/)*"
 # What ends a transaction, or on MySQL commits the one that is open, written by hand. ROLLBACK TO is a savepoint's.
@@ -23,6 +23,17 @@ _ENDS_TRANSACTION = re.compile(
 _SQLITE_TRANSACTION = 22
 # Of the server status that PyMySQL keeps.
 _IN_TRANSACTION = 1
+
+
+def check_driver(dialect: Dialect) -> None:
+    """Refuse a driver whose connections nobody can watch.
+
+    Raises:
+        ConfigurationError: If it is psycopg2, whose connections are closed to Python.
+    """
+    if dialect.driver.startswith("psycopg2"):
+        msg = f"the driver {dialect.driver!r} cannot serve a job store; give it an engine on postgresql+psycopg://"
+        raise ConfigurationError(msg)
 
 
 class Guard:

@@ -1,6 +1,8 @@
 """The histories of jobs in a SQL database: one row for each, which the grant of a lease fences."""
 
-from sqlalchemy import Connection
+from functools import cached_property
+
+from sqlalchemy import Connection, TextClause
 
 from resumable_sync._errors import LeaseLostError
 from resumable_sync._history import History
@@ -15,13 +17,30 @@ class Histories:
     """The histories of one store. Parameters are named as those of `Statements`."""
 
     def __init__(self, sql: SQLText) -> None:
-        self._fence = sql.write("UPDATE {history} SET fencing_token = :b_token WHERE job_id = :b_id")
-        self._begin = sql.write("INSERT INTO {history} (job_id, fencing_token) VALUES (:b_id, :b_token)")
-        self._keep = sql.write(
-            "UPDATE {history} SET samples = :samples WHERE job_id = :b_id AND fencing_token = :b_token"
-        )
-        self._read = sql.write("SELECT samples FROM {history} WHERE job_id = :b_id")
-        self._forget = sql.write("DELETE FROM {history} WHERE job_id = :b_id")
+        self._sql = sql
+
+    # Each is written when it is needed, as in `Statements`.
+
+    @cached_property
+    def _fence(self) -> TextClause:
+        return self._sql.write("UPDATE {history} SET fencing_token = :b_token WHERE job_id = :b_id")
+
+    @cached_property
+    def _begin(self) -> TextClause:
+        return self._sql.write("INSERT INTO {history} (job_id, fencing_token) VALUES (:b_id, :b_token)")
+
+    @cached_property
+    def _keep(self) -> TextClause:
+        newest = "job_id = :b_id AND fencing_token = :b_token"
+        return self._sql.write(f"UPDATE {{history}} SET samples = :samples WHERE {newest}")
+
+    @cached_property
+    def _read(self) -> TextClause:
+        return self._sql.write("SELECT samples FROM {history} WHERE job_id = :b_id")
+
+    @cached_property
+    def _forget(self) -> TextClause:
+        return self._sql.write("DELETE FROM {history} WHERE job_id = :b_id")
 
     def granted(self, connection: Connection, job_id: str, token: int) -> None:
         """Refuse what comes under older tokens from now on. The row of the job must be locked."""

@@ -19,7 +19,8 @@ __all__ = ["Lineage"]
 
 _ENDED = ", ".join(f"'{status}'" for status in JobStatus if status not in {JobStatus.PENDING, JobStatus.RUNNING})
 
-# What the row of the job says about its newest attempt, by column of the attempts; `job.` is that row.
+# What the row of the job says about its newest attempt, by column of the attempts; `job.` is that row. (`job.cursor`
+# is a reserved word on MySQL, which need not be quoted after a point.)
 
 _USED = f"({{attempts}}.fencing_token = job.saved_token AND job.status <> '{JobStatus.PENDING}')"
 """Whether the attempt has saved the job."""
@@ -99,7 +100,7 @@ class Lineage:
 
     @cached_property
     def _died(self) -> TextClause:
-        # The row of the job is given, which is cheaper than to look it up for each column.
+        # The row of the job is given, as parameters: to look it up for each column takes longer.
         given = _set(_DIED).replace("job.", ":b_job_")
         return self._sql.write(f"UPDATE {{attempts}} SET {given} WHERE {_UNENDED}")
 

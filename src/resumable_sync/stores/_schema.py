@@ -265,8 +265,7 @@ def _with_index(statement: str, table: Table, dialect: Dialect) -> str:
 
 def _insert_meta(names: Names, dialect: Dialect, name: str, value: int) -> str:
     # A prefix that begins with a digit, or on PostgreSQL one with capitals, makes a name that must be quoted.
-    table = dialect.identifier_preparer.quote(names.meta)
-    insert = f"INTO {table} (name, value) VALUES ('{name}', {value})"
+    insert = f"INTO {_quoted(dialect, names.meta)} (name, value) VALUES ('{name}', {value})"
     return f"INSERT IGNORE {insert}" if is_mysql(dialect) else f"INSERT {insert} ON CONFLICT DO NOTHING"
 
 
@@ -278,7 +277,7 @@ def stored_version(connection: Connection, names: Names) -> int | None:
     """
     if not has_table(connection, names.meta):
         return None
-    query = text(f"SELECT value FROM {_quoted(connection, names.meta)} WHERE name = 'schema_version'")
+    query = text(f"SELECT value FROM {_quoted(connection.dialect, names.meta)} WHERE name = 'schema_version'")
     version: Any = connection.execute(query).scalar_one_or_none()
     if version is None and not _has_jobs(connection, names):
         return None  # a creation that died half-way, on a database where DDL has no transactions
@@ -298,12 +297,12 @@ def stored_version(connection: Connection, names: Names) -> int | None:
 
 
 def _has_jobs(connection: Connection, names: Names) -> bool:
-    query = text(f"SELECT id FROM {_quoted(connection, names.jobs)} LIMIT 1")
+    query = text(f"SELECT id FROM {_quoted(connection.dialect, names.jobs)} LIMIT 1")
     return has_table(connection, names.jobs) and connection.execute(query).first() is not None
 
 
-def _quoted(connection: Connection, name: str) -> str:
-    return connection.dialect.identifier_preparer.quote(name)
+def _quoted(dialect: Dialect, name: str) -> str:
+    return dialect.identifier_preparer.quote(name)
 
 
 def create(connection: Connection, names: Names) -> None:
@@ -321,7 +320,9 @@ def migrate(connection: Connection, names: Names) -> None:
         version = stored_version(connection, names) or SCHEMA_VERSION
         for older in range(version, SCHEMA_VERSION):
             MIGRATIONS[older](connection, names)
-            update = f"UPDATE {_quoted(connection, names.meta)} SET value = :version WHERE name = 'schema_version'"
+            update = (
+                f"UPDATE {_quoted(connection.dialect, names.meta)} SET value = :version WHERE name = 'schema_version'"
+            )
             connection.execute(text(update), {"version": older + 1})
         connection.commit()
 
@@ -334,7 +335,7 @@ def _add_what_is_missing(connection: Connection, names: Names) -> None:
     for name in JOB_COLUMN_SINCE:
         if name not in there:
             definition = compiler.get_column_specification(jobs.c[name])
-            connection.exec_driver_sql(f"ALTER TABLE {_quoted(connection, names.jobs)} ADD COLUMN {definition}")
+            connection.exec_driver_sql(f"ALTER TABLE {_quoted(connection.dialect, names.jobs)} ADD COLUMN {definition}")
     for statement in ddl(names, dialect):
         connection.exec_driver_sql(statement)
 

@@ -105,18 +105,19 @@ class Statements:
         return self._save() if self._relaxed else self.save
 
     def _save(self, *also: str) -> Prepared:
-        told = ", " + self._sql.values(JOB_COLUMNS) + ", saved_token = fencing_token"
+        job = self._sql.values(JOB_COLUMNS)
         where = f"{_HELD} AND processed_batches BETWEEN :b_least AND :b_most" if self._relaxed else _HELD
         limit = (_LIMIT_IDLE,) if self._sql.dialect.name == "postgresql" else ()
-        return self._extending(f"{{clock}} + lease_ttl{told}", where, *limit, *also)
+        values = f"{job}, saved_token = fencing_token, lease_expires_at = {{clock}} + lease_ttl"
+        return self._extending(values, where, *limit, *also)
 
     @cached_property
     def renew(self) -> Prepared:
-        return self._extending("{clock} + :b_ttl, lease_ttl = :b_ttl", _HELD)
+        return self._extending("lease_ttl = :b_ttl, lease_expires_at = {clock} + :b_ttl", _HELD)
 
     def _extending(self, values: str, where: str, *also: str) -> Prepared:
         dialect = self._sql.dialect
-        update = f"UPDATE {{jobs}} SET lease_expires_at = {values} WHERE {where}"
+        update = f"UPDATE {{jobs}} SET {values} WHERE {where}"
         if dialect.update_returning:
             update += " RETURNING " + ", ".join(["lease_expires_at", "stop_requested", *also])
         return Prepared(self._sql.write(update), dialect, returns=dialect.update_returning)
