@@ -91,7 +91,7 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
     Args:
         url_or_engine: A SQLAlchemy URL, or an engine. By default the URL in the environment variable
             `RESUMABLE_SYNC_STORE`, else the SQLite file `resumable_sync.db` in the working directory. In-memory SQLite
-            is refused: a heartbeat of its own connection would not see it.
+            is refused: a heartbeat of its own connection would not see it; psycopg2 too: use psycopg.
         table_prefix: What the names of the tables start with: letters, digits and `_`, at most 40.
         durability: `"full"`: what was saved survives a crash of the server and a power cut. `"relaxed"`: they may undo
             the newest batches, those of less than a second; PostgreSQL then commits without waiting for the disk
