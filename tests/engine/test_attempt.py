@@ -301,7 +301,7 @@ class TestColumns:
         broken = Uncountable(100, clock)
         connector = Pinnable(clock, broken) if pinned else broken
         opened = begin(self.JOB if pinned else None, connector, if_changed="resume")
-        opened.next()
+        opened.attempt.accept(opened.next())
         opened.attempt.close(None)
         assert "job 'j': the source could not be counted" in caplog.text
 
@@ -315,7 +315,9 @@ class TestColumns:
         narrowed = Moved(30, clock)
         connector = Pinnable(clock, narrowed)
         opened = begin(self.JOB, connector, if_changed="resume")
-        assert opened.next().previous_cursor is None
+        batch = opened.next()
+        assert batch.previous_cursor is None
+        opened.attempt.accept(batch)
         opened.attempt.close(None)
         assert connector.pinned == [("a", "b"), ("a", "b", "c")]
         assert (narrowed.asked, narrowed.counted) == ([], 0)
@@ -329,7 +331,7 @@ class TestColumns:
         if job is not None:
             job = attrs.evolve(job, fingerprint=fingerprint_text(connector.fingerprint), total_records=None)
         opened = begin(job, connector)
-        opened.next()
+        opened.attempt.accept(opened.next())
         opened.attempt.close(None)
         assert connector.pinned == [("a", "b", "c")]
         assert (connector.asked, connector.counted, connector.whole.counted) == ([], 0, 1)

@@ -166,8 +166,6 @@ class Attempt(Generic[RecordT]):
         if placed is None:
             return None
         job = self._checkpoints.tip
-        if self._batches == 0 and self._pieces.options.count and job.total_records is None:
-            self._counter.start()
         self._in_hand = Batch(
             records=placed.page.records,
             columns=placed.page.columns,
@@ -339,6 +337,8 @@ class Attempt(Generic[RecordT]):
         records = len(batch.records) - refused
         self._batches += 1
         self._records += records
+        if self._batches == 1 and self._pieces.options.count and after.total_records is None:
+            self._counter.start()  # not before: it would take the processor from the first batch
         limit = self._pieces.options.max_records
         if limit is not None and self._records >= limit:
             self._pieces.stop.request(f"max_records={limit} reached")
