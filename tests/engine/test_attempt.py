@@ -301,7 +301,8 @@ class TestColumns:
         broken = Uncountable(100, clock)
         connector = Pinnable(clock, broken) if pinned else broken
         opened = begin(self.JOB if pinned else None, connector, if_changed="resume")
-        opened.attempt.accept(opened.next())
+        opened.deliver(1)
+        opened.next()
         opened.attempt.close(None)
         assert "job 'j': the source could not be counted" in caplog.text
 
@@ -315,13 +316,12 @@ class TestColumns:
         narrowed = Moved(30, clock)
         connector = Pinnable(clock, narrowed)
         opened = begin(self.JOB, connector, if_changed="resume")
-        batch = opened.next()
-        assert batch.previous_cursor is None
-        opened.attempt.accept(batch)
+        assert opened.next().previous_cursor is None
+        opened.next()
         opened.attempt.close(None)
         assert connector.pinned == [("a", "b"), ("a", "b", "c")]
         assert (narrowed.asked, narrowed.counted) == ([], 0)
-        assert (connector.whole.asked, connector.whole.counted) == ([(0, 10)], 1)
+        assert (connector.whole.asked, connector.whole.counted) == ([(0, 10), (10, 10)], 1)
 
     @pytest.mark.parametrize("job", [None, HALFWAY], ids=["new", "resume"])
     def test_the_columns_of_today_are_read_by_a_connector_of_its_own(
@@ -331,7 +331,8 @@ class TestColumns:
         if job is not None:
             job = attrs.evolve(job, fingerprint=fingerprint_text(connector.fingerprint), total_records=None)
         opened = begin(job, connector)
-        opened.attempt.accept(opened.next())
+        opened.deliver(1)
+        opened.next()
         opened.attempt.close(None)
         assert connector.pinned == [("a", "b", "c")]
         assert (connector.asked, connector.counted, connector.whole.counted) == ([], 0, 1)

@@ -3,12 +3,15 @@
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 from doubles import Target
-from resumable_sync import Batch, JobStatus, MemoryJobStore, Page, run_full_sync
+from resumable_sync import Batch, FullSync, JobStatus, MemoryJobStore, Page, run_full_sync
+from resumable_sync.stores.sql import SQLJobStore
 
 
 class Counted:
@@ -42,6 +45,19 @@ def test_one_batch_is_enough_to_be_counted(store: MemoryJobStore) -> None:
     result = run_full_sync("j", connector, Target(), store=store, max_records=1)
     assert (result.status, result.job.processed_batches) == (JobStatus.INTERRUPTED, 1)
     assert connector.began.is_set()
+
+
+def test_a_loop_that_was_left_is_not_counted(tmp_path: Path) -> None:
+    connector = Counted()
+    engine = create_engine(f"sqlite:///{tmp_path}/warehouse.db")
+    with SQLJobStore(engine) as store, FullSync("j", connector, store=store) as sync:
+        for batch in sync:
+            with engine.begin() as connection:
+                sync.commit(batch, connection)
+            break
+    engine.dispose()
+    assert (sync.result.status, sync.result.batches) == (JobStatus.INTERRUPTED, 1)
+    assert not connector.began.wait(0.05)
 
 
 class Uncounted:

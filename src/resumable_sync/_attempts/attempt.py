@@ -73,7 +73,7 @@ class Attempt(Generic[RecordT]):
         self._plain: Pieces | None = None  # with the connector that gives Python values
         self._stale = 0
         self._recorder: Recorder | None = None
-        self._begun = False
+        self._begun = self._uncounted = False
         self._in_hand: Batch[RecordT] | None = None
         self._unconfirmed: list[tuple[Batch[RecordT], Job, float, float]] = []  # the arguments of `_committed`
         self._records = self._batches = self._enlisted = 0
@@ -113,6 +113,7 @@ class Attempt(Generic[RecordT]):
             self._plain, self._pieces = pieces, in_best_format(pieces, checkpoints.job)
             pieces = self._pieces
         self._pages = self._open_pages(pieces)
+        self._uncounted = pieces.options.count and checkpoints.job.total_records is None
         self._recorder = recorder_of(pieces, self._keeper, self.job.run_id, time.monotonic)
         if pieces.observers:
             plan = plan_of(self._stored, self._decision, pieces, pieces.format)
@@ -155,6 +156,9 @@ class Attempt(Generic[RecordT]):
             self.accept(self._in_hand)
         if self._unconfirmed:
             self._confirm()
+        if self._batches and self._uncounted:
+            self._uncounted = False
+            self._counter.start()  # not before: it would take the processor from the first batch
         waiting = time.monotonic()
         placed = None if self._pieces.stop.check() else self._pages.next()
         self._read_seconds = time.monotonic() - waiting
@@ -337,8 +341,6 @@ class Attempt(Generic[RecordT]):
         records = len(batch.records) - refused
         self._batches += 1
         self._records += records
-        if self._batches == 1 and self._pieces.options.count and after.total_records is None:
-            self._counter.start()  # not before: it would take the processor from the first batch
         limit = self._pieces.options.max_records
         if limit is not None and self._records >= limit:
             self._pieces.stop.request(f"max_records={limit} reached")

@@ -28,8 +28,8 @@ class Counter:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to count, once; a connector without `count` has an unknown total."""
-        if self._thread is None and callable(getattr(self._connector, "count", None)):
+        """Begin to count; a connector without `count` has an unknown total."""
+        if callable(getattr(self._connector, "count", None)):
             self._thread = threading.Thread(target=self._count, name="resumable_sync-count", daemon=True)
             self._thread.start()
 
