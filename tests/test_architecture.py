@@ -43,6 +43,7 @@ MODULES = {
     "_offset_part": "shared",
     "_bases": "shared",
     "_sinks": "shared",
+    "_postgresql": "adapter",
     "_database": "adapter",
     "_driver_rows": "adapter",
     "_arrow": "adapter",
@@ -146,6 +147,7 @@ PACKAGES = {
     "typing_extensions": {"*"},
     "stamina": {"_retry"},
     "sqlalchemy": {
+        "_postgresql",
         "_database",
         "_arrow.columns",
         "_arrow.adbc",

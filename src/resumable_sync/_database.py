@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
+from resumable_sync import _postgresql
 from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials, mask_values
 from resumable_sync._plain import suggestion
 
@@ -83,6 +84,8 @@ def make_engine(url_or_engine: URLOrParts | Engine, *, durable: bool = False) ->
         raise ConfigurationError(msg) from None
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or url.drivername, _EXTRAS.get(backend, "postgres")) from error
+    if engine.dialect.driver == "psycopg":
+        _postgresql.ask_briefly_for_types(engine.dialect)
     if backend == "sqlite":
         event.listen(engine, "handle_error", _keep_connected)
         if durable:
@@ -264,22 +267,11 @@ def use_wal(connection: Connection) -> None:
             return
 
 
-_POSTGRESQL_HAS_TABLE = """
-SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND CASE WHEN %s = '' THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %s END
-"""
-
-
 def has_table(connection: Connection, name: str, schema: str | None = None) -> bool:
-    """Whether there is a table of that name; none of a schema is one that needs no schema before its name.
-
-    For PostgreSQL SQLAlchemy takes 4 ms to write its statement, which counts at the start of a process.
-    """
-    if connection.dialect.name != "postgresql":
-        return inspect(connection).has_table(name, schema=schema)
-    values = (name, schema or "", schema or "")
-    return connection.exec_driver_sql(_POSTGRESQL_HAS_TABLE, values).first() is not None
+    """Whether there is a table of that name; none of a schema is one that needs no schema before its name."""
+    if connection.dialect.name == "postgresql":
+        return _postgresql.has_table(connection, name, schema)
+    return inspect(connection).has_table(name, schema=schema)
 
 
 def begin_write(connection: Connection) -> None:

@@ -90,8 +90,7 @@ def test_keys_are_those_that_sqlalchemy_finds(connection: sa.Connection) -> None
     assert found is not None
     assert found.primary_key == ("x",)
     assert sorted(found.constraints) == [("v", "w"), ("y %",), ("z",)]
-    constrained = {("x",), *found.constraints}
-    assert set(found.indexes) - constrained == {("w",), ("w", "x"), ("z", "x")}
+    assert sorted(found.indexes) == [("w",), ("w", "x"), ("z", "x")]
     inspector = sa.inspect(connection)
     assert sorted(found.constraints) == sorted(
         tuple(one["column_names"]) for one in inspector.get_unique_constraints("b")
@@ -100,7 +99,7 @@ def test_keys_are_those_that_sqlalchemy_finds(connection: sa.Connection) -> None
 
 @pytest.mark.parametrize(
     ("name", "schema", "key", "indexes"),
-    [("b", "other", ("y", "x"), [("y", "x")]), ("c", None, (), []), ("d", "public", (), [("x",)])],
+    [("b", "other", ("y", "x"), []), ("c", None, (), []), ("d", "public", (), [("x",)])],
 )
 def test_a_table_is_looked_for_in_its_schema(
     connection: sa.Connection, name: str, schema: str | None, key: tuple[str, ...], indexes: list[tuple[str, ...]]

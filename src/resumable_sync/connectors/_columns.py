@@ -92,8 +92,14 @@ def result_types(connection: Connection, fetched: Fetched) -> list[Type]:
 
 def postgres_type_names(connection: Connection, oids: Sequence[int]) -> dict[int, str]:
     """Give PostgreSQL's words for types, such as `"timestamp with time zone"`, by their OIDs."""
-    rows = connection.exec_driver_sql(_POSTGRES_FORMATS, (list(oids),)).all()
-    return {oid: str(name) for oid, name in rows}
+    driver_connection: Any = connection.connection.driver_connection
+    adapters = getattr(driver_connection, "adapters", None)  # of psycopg, which knows the server's own types
+    known = {} if adapters is None else {oid: adapters.types.get(oid) for oid in oids}
+    names = {oid: str(found.regtype) for oid, found in known.items() if found is not None and found.oid == oid}
+    if unknown := [oid for oid in oids if oid not in names]:
+        rows = connection.exec_driver_sql(_POSTGRES_FORMATS, (unknown,)).all()
+        names |= {oid: str(name) for oid, name in rows}
+    return names
 
 
 def _postgres_types(connection: Connection, description: Sequence[Any]) -> list[Type]:

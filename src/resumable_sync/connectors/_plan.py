@@ -99,7 +99,7 @@ class KeysetPlan:
     def oids(self, connection: Connection) -> Sequence[int]:
         """Give PostgreSQL's numbers of the types of the columns, asked for once."""
         if self._oids is None:
-            self._oids = [column.type_code for column in self.no_rows(connection).driver_cursor.description]
+            self._oids = _type_codes(self.no_rows(connection))
         return self._oids
 
     def key_of_last(self, fetched: Fetched) -> Key:
@@ -123,6 +123,7 @@ class KeysetPlan:
     def anchor_at(self, connection: Connection, key: Key) -> str | None:
         """Give the digest of the row of a key, None if there is no such row."""
         fetched = self.row_statement().run(connection, dict(zip(self._after, key, strict=True)))
+        self._oids = _type_codes(fetched)  # so that a restart need not ask for them
         return self.anchor_of_last(fetched) if fetched.rows else None
 
     def bound(self, connection: Connection) -> Key | None:
@@ -271,6 +272,10 @@ class KeysetPlan:
             if statement is None:
                 statement = self._statements[name] = compile_statement(select(), self._dialect)
             return statement
+
+
+def _type_codes(fetched: Fetched) -> list[Any]:
+    return [column[1] for column in fetched.driver_cursor.description]
 
 
 def _limit() -> ColumnElement[int]:

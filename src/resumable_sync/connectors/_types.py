@@ -33,6 +33,12 @@ _POSTGRES_KEYS = {
     *_POSTGRES_FLOATS,
     *("bool", "numeric", "uuid", "bytea", "time", "inet", "cidr", "macaddr", "oid"),
 }
+# Those of most keys, by their numbers, which never change: nothing needs to be asked.
+_POSTGRES_KNOWN = {
+    20: ("int8", "N", "b", "bigint"),
+    21: ("int2", "N", "b", "smallint"),
+    23: ("int4", "N", "b", "integer"),
+}
 _POSTGRES_TYPES = """
 SELECT oid, typname, typcategory, typtype, format_type(oid, -1) FROM pg_catalog.pg_type WHERE oid = ANY(%s)
 """
@@ -152,8 +158,10 @@ def _plain(names: Sequence[str], types: tuple[type, ...]) -> KeyCodec:
 def _describe_postgres(connection: Connection, statement: Statement, names: Sequence[str]) -> KeyCodec:
     driver_cursor = statement.run(connection).driver_cursor
     oids = [column.type_code for column in driver_cursor.description]
-    rows = connection.exec_driver_sql(_POSTGRES_TYPES, (oids,)).all()
-    found = {oid: (str(name), category, kind, cast) for oid, name, category, kind, cast in rows}
+    found = {oid: _POSTGRES_KNOWN[oid] for oid in oids if oid in _POSTGRES_KNOWN}
+    if unknown := [oid for oid in oids if oid not in found]:
+        rows = connection.exec_driver_sql(_POSTGRES_TYPES, (unknown,)).all()
+        found |= {oid: (str(name), category, kind, cast) for oid, name, category, kind, cast in rows}
     described = [found[oid] for oid in oids]
     for column, (name, category, kind, _) in zip(names, described, strict=True):
         if name not in _POSTGRES_KEYS and category != "S" and kind != "e":

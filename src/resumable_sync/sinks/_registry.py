@@ -14,7 +14,7 @@ from resumable_sync._database import has_table, is_mysql
 from resumable_sync._model import Job
 from resumable_sync.sinks._tables import NOT_ALLOWED, OPTIONS, Name, create_own, error_codes, permitted
 
-__all__ = ["STAGINGS", "Registry", "Staging", "run_id_of", "staging_name", "unpublished"]
+__all__ = ["STAGINGS", "Registry", "Staging", "run_id_of", "schemas_with_register", "staging_name", "unpublished"]
 
 STAGINGS = "resumable_sync_staging"
 
@@ -151,6 +151,12 @@ _SCHEMAS = {
 }
 
 
+def schemas_with_register(connection: Connection) -> Sequence[str]:
+    """Give the schemas that hold a register; on SQLite those that may."""
+    asked = _SCHEMAS.get("mysql" if is_mysql(connection.dialect) else connection.dialect.name)
+    return [] if asked is None else connection.execute(asked, {"name": STAGINGS}).scalars().all()
+
+
 def unpublished(connection: object, job: Job) -> Staging | None:
     """Find rows of a job's run that nobody would publish: the attempt that began has not taken their table over.
 
@@ -160,9 +166,7 @@ def unpublished(connection: object, job: Job) -> Staging | None:
     """
     if not isinstance(connection, Connection) or job.lease is None:
         return None
-    schemas = _SCHEMAS.get("mysql" if is_mysql(connection.dialect) else connection.dialect.name)
-    found = [] if schemas is None else connection.execute(schemas, {"name": STAGINGS}).scalars().all()
-    for schema in found:
+    for schema in schemas_with_register(connection):
         for staging in Registry(connection, schema).loading(job):
             if staging.token != job.lease.fencing_token:
                 return staging

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from resumable_sync._database import is_mysql
 from resumable_sync._errors import ConfigurationError, StoreError
 from resumable_sync._model import Job
-from resumable_sync.sinks._registry import Registry
+from resumable_sync.sinks._registry import Registry, schemas_with_register
 from resumable_sync.sinks._staging import Make, Place, StagedReplacement
 from resumable_sync.sinks._swap import Swapper
 from resumable_sync.sinks._swap_mysql import MySQLReplacement
@@ -97,7 +97,7 @@ def refuse_staged(connection: Connection, job: Job, target: str, schema: str | N
     Raises:
         ConfigurationError: If that is so.
     """
-    if connection.dialect.name == "adbc":
+    if connection.dialect.name == "adbc" or not schemas_with_register(connection):
         return  # nothing is replaced there
     if not is_mysql(connection.dialect):
         schema = _swapper(connection).locate(connection, target, schema)

@@ -155,32 +155,29 @@ def _reflect_sqlite(connection: Connection, name: str, schema: str | None, _quot
     }
 
 
-_POSTGRESQL_COLUMNS = text("""
-    SELECT a.attname, format_type(COALESCE(NULLIF(t.typbasetype, 0), a.atttypid), a.atttypmod) AS base,
+# A server reads its catalogs anew for every connection: these name as few of them as will do.
+_POSTGRESQL_COLUMNS = """
+    SELECT a.attnum, a.attname, format_type(COALESCE(NULLIF(t.typbasetype, 0), a.atttypid), a.atttypmod) AS base,
         format_type(a.atttypid, a.atttypmod) AS declared, a.attnotnull, a.attidentity,
         a.atthasdef OR t.typdefault IS NOT NULL AS has_default, c.relkind, c.relrowsecurity,
         CASE WHEN a.attcollation NOT IN (0, t.typcollation)
-            THEN quote_ident(n.nspname) || '.' || quote_ident(k.collname) END AS collation
+            THEN (pg_identify_object('pg_collation'::regclass, a.attcollation, 0)).identity END AS collation
     FROM pg_class c
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         JOIN pg_type t ON t.oid = a.atttypid
-        LEFT JOIN pg_collation k ON k.oid = a.attcollation
-        LEFT JOIN pg_namespace n ON n.oid = k.collnamespace
-    WHERE c.oid = to_regclass(CAST(:quoted AS text)) ORDER BY a.attnum
-""")
-_POSTGRESQL_UNIQUE = text("""
-    SELECT i.indexrelid, i.indisprimary, a.attname
+    WHERE c.oid = to_regclass(CAST(%s AS text)) ORDER BY a.attnum
+"""
+_POSTGRESQL_UNIQUE = """
+    SELECT i.indisprimary, CAST(i.indkey AS int2[]) AS parts, i.indnkeyatts
     FROM pg_index i
-        CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
-        LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-    WHERE i.indrelid = to_regclass(CAST(:quoted AS text)) AND i.indisunique AND i.indisvalid AND i.indimmediate
-        AND i.indpred IS NULL AND k.place <= i.indnkeyatts
-    ORDER BY i.indexrelid, k.place
-""")
+    WHERE i.indrelid = to_regclass(CAST(%s AS text)) AND i.indisunique AND i.indisvalid AND i.indimmediate
+        AND i.indpred IS NULL
+    ORDER BY i.indexrelid
+"""
 
 
 def _reflect_postgresql(connection: Connection, _name: str, _schema: str | None, quoted: str) -> dict[str, Any] | None:
-    rows = connection.execute(_POSTGRESQL_COLUMNS, {"quoted": quoted}).all()
+    rows = connection.exec_driver_sql(_POSTGRESQL_COLUMNS, (quoted,)).all()
     if not rows:
         return None
     columns = [
@@ -195,17 +192,19 @@ def _reflect_postgresql(connection: Connection, _name: str, _schema: str | None,
         )
         for row in rows
     ]
-    indexes: dict[int, list[str | None]] = defaultdict(list)
+    names = {row.attnum: row.attname for row in rows}
+    unique: list[tuple[str, ...]] = []
     primary: tuple[str, ...] = ()
-    for row in connection.execute(_POSTGRESQL_UNIQUE, {"quoted": quoted}):
-        indexes[row.indexrelid].append(row.attname)
-        if row.indisprimary:
-            primary = (*primary, row.attname)
+    for row in connection.exec_driver_sql(_POSTGRESQL_UNIQUE, (quoted,)).all():
+        numbers = row.parts[: row.indnkeyatts]
+        if all(number in names for number in numbers):  # 0 is an expression
+            unique.append(tuple(names[number] for number in numbers))
+            primary = unique[-1] if row.indisprimary else primary
     plain = rows[0].relkind in ("r", b"r", "p", b"p", "f", b"f") and not rows[0].relrowsecurity
     return {
         "columns": _by_name(columns),
         "primary_key": primary,
-        "unique": tuple(tuple(name for name in names if name) for names in indexes.values() if None not in names),
+        "unique": tuple(unique),
         "copyable": plain,
     }
 

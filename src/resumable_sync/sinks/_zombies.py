@@ -22,9 +22,11 @@ _SHORT = 24
 """Digits of the digest that fit into the 63 bytes of a session's name, beside the token."""
 
 # The comment comes first, since a server shows only the beginning of a statement. The role's own sessions it may end.
+# The function behind pg_stat_activity, which is a join of catalogs that this connection has not read yet.
 _END = text("""
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+    SELECT pg_terminate_backend(pid) FROM pg_stat_get_activity(NULL)
+    WHERE datid = (SELECT datid FROM pg_stat_get_activity(pg_backend_pid()))
+        AND usesysid = CAST(quote_ident(current_user) AS regrole) AND pid <> pg_backend_pid()
         AND state = 'active' AND CAST(
             COALESCE(substring(query FROM CAST(:mark AS text)), substring(application_name FROM CAST(:name AS text)))
             AS bigint) < :token

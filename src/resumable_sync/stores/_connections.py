@@ -7,7 +7,7 @@ import threading
 import weakref
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from typing_extensions import override
 
@@ -291,8 +291,8 @@ def _limit_idle_here(connection: Connection) -> None:
     """
     name = _limit_name(connection)
     if connection.dialect.name == "postgresql":
-        limit = f"set_config('{name}', '{MIN_IDLE_SECONDS}s', true)"
-        connection.exec_driver_sql(f"SELECT {limit} WHERE current_setting('{name}') = '0'")
+        limit = _set_config(name, f"{MIN_IDLE_SECONDS}s", local=True)
+        connection.exec_driver_sql(f"{limit} WHERE current_setting('{name}') = '0'")
     elif name is not None:
         # No setting of MariaDB ends with the transaction: it is put back afterwards.
         old = f"@@SESSION.{name}"
@@ -342,14 +342,13 @@ def _limit_idle(connection: Connection, seconds: int) -> str | None:
     if name is None:
         return None
     if connection.dialect.name == "postgresql":
-        old = str(connection.execute(text(f"SELECT current_setting('{name}')")).scalar_one())
-        new = f"{seconds}s"
+        old, limit = "0", _set_config(name, f"{seconds}s")
+        changed = connection.exec_driver_sql(f"{limit} WHERE current_setting('{name}') = '0'").first() is not None
     else:
-        old = str(connection.execute(text(f"SELECT @@SESSION.{name}")).scalar_one())
-        new = str(seconds)
-    changed = old == "0" or (name == "wait_timeout" and int(old) > seconds)
-    if changed:
-        _set_idle_limit(connection, new)
+        old = str(connection.exec_driver_sql(f"SELECT @@SESSION.{name}").scalar_one())
+        changed = old == "0" or (name == "wait_timeout" and int(old) > seconds)
+        if changed:
+            _set_idle_limit(connection, str(seconds))
     connection.commit()
     return old if changed else None
 
@@ -357,9 +356,13 @@ def _limit_idle(connection: Connection, seconds: int) -> str | None:
 def _set_idle_limit(connection: Connection, limit: str) -> None:
     name = _limit_name(connection)
     if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT set_config('{name}', :limit, false)"), {"limit": limit})
+        connection.exec_driver_sql(_set_config(name, limit))
     else:
         connection.exec_driver_sql(f"SET SESSION {name}={int(limit)}")
+
+
+def _set_config(name: str | None, limit: str, *, local: bool = False) -> str:
+    return f"SELECT set_config('{name}', '{limit}', {str(local).lower()})"
 
 
 def _limit_name(connection: Connection) -> str | None:
