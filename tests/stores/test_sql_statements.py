@@ -36,8 +36,8 @@ STATEMENTS = {
         VALUES (%(b_id)s::VARCHAR, 'pending', 0, 0, 0, 0, 0, 0, <now>, 0, 0) ON CONFLICT DO NOTHING""",
     "grant": f"""
         {GRANT} WHERE {THIS} AND
-        (lease_owner IS NULL OR lease_owner = %(b_owner)s::VARCHAR OR lease_expires_at <= <now>)""",
-    "replace": f"{GRANT} WHERE {THIS} AND {NEWEST}",
+        (lease_owner IS NULL OR lease_owner = %(b_owner)s::VARCHAR OR lease_expires_at <= <now>) RETURNING <job>""",
+    "replace": f"{GRANT} WHERE {THIS} AND {NEWEST} RETURNING <job>",
     "renew": f"""
         UPDATE p_jobs SET lease_ttl = %(b_ttl)s, lease_expires_at = <now> + %(b_ttl)s
         WHERE {THIS} AND {NEWEST} AND lease_ttl IS NOT NULL RETURNING lease_expires_at, stop_requested""",
@@ -83,7 +83,8 @@ def sql(name: str, dialect: Dialect, version: int = SCHEMA_VERSION, **options: A
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_they_are_what_they_should_be(name: str) -> None:
-    assert sql(name, POSTGRESQL) == " ".join(STATEMENTS[name].replace("<now>", NOW).split())
+    job = sql("load", POSTGRESQL).removeprefix("SELECT ").partition(" FROM p_jobs")[0]
+    assert sql(name, POSTGRESQL) == " ".join(STATEMENTS[name].replace("<now>", NOW).replace("<job>", job).split())
 
 
 def test_names_are_quoted_where_the_database_wants_that() -> None:
@@ -115,6 +116,14 @@ def test_jobs_are_read_with_the_clock(dialect: Dialect) -> None:
 def test_of_older_tables_those_columns_are_read_that_there_are(version: int, missing: set[str]) -> None:
     now, then = (set(sql("load", SQLITE, of)[len("SELECT ") :].split(", ")) for of in (SCHEMA_VERSION, version))
     assert now - then == missing
+
+
+@pytest.mark.parametrize("name", ["grant", "replace"])
+def test_the_grant_gives_the_job_where_an_update_can(name: str) -> None:
+    assert " RETURNING " not in sql(name, MYSQL)
+    for dialect in (POSTGRESQL, SQLITE):
+        job = sql(name, dialect).partition(" RETURNING ")[2]
+        assert sql("load", dialect).startswith(f"SELECT {job} FROM p_jobs ")
 
 
 @pytest.mark.parametrize("name", ["save", "renew"])

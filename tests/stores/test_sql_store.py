@@ -466,7 +466,7 @@ class TestLeases:
         store.release(held(store))
         do(
             database,
-            "CREATE TRIGGER strike AFTER UPDATE ON resumable_sync_jobs BEGIN DELETE FROM resumable_sync_jobs; END",
+            "CREATE TRIGGER strike BEFORE UPDATE ON resumable_sync_jobs BEGIN DELETE FROM resumable_sync_jobs; END",
         )
         assert store._grant("j", {"b_id": "j", "b_owner": "me", "b_ttl": 1}) is None
 

@@ -1,11 +1,12 @@
 """The SQLAlchemy types of a query's columns, as far as the driver tells them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Dialect, select
 from sqlalchemy import types as sa
 from sqlalchemy.dialects import mysql
 
@@ -50,17 +51,27 @@ _PYTHON_TYPES: Mapping[type, type[Type]] = {
 }
 
 
-def column_types(connection: Connection, source: Source, key: Sequence[str]) -> list[Column]:
-    """Describe the columns of a source; those of `key` count as its primary key."""
+def column_types(
+    dialect: Dialect, connecting: AbstractContextManager[Connection], source: Source, key: Sequence[str]
+) -> list[Column]:
+    """Describe the columns of a source.
+
+    Args:
+        dialect: The database.
+        connecting: Gives a connection to it; is not entered for a table, whose columns are known already.
+        source: What is read.
+        key: Names of the columns that count as its primary key.
+    """
     types: dict[str, Type] = {name: column.type for name, column in source.columns.items()}
     odd: set[str] = set()
     if any(isinstance(kind, sa.NullType) for kind in types.values()) and not source.is_table:
-        rows = 0 if connection.dialect.name != "sqlite" else _SAMPLE
-        fetched = compile_statement(select(*source.columns.values()).limit(rows), connection.dialect).run(connection)
-        types = dict(zip(types, result_types(connection, fetched), strict=True))
+        sample = select(*source.columns.values()).limit(_SAMPLE if dialect.name == "sqlite" else 0)
+        with connecting as connection:
+            fetched = compile_statement(sample, dialect).run(connection)
+            types = dict(zip(types, result_types(connection, fetched), strict=True))
         odd = {name for name, kind in types.items() if isinstance(kind, sa.NullType)}
         types |= dict.fromkeys(odd, sa.Text())
-    typed = connection.dialect.name != "sqlite"
+    typed = dialect.name != "sqlite"
     return [
         Column(
             name=name,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,7 +40,7 @@ def open_ranges(engine: Engine, connection: Connection, source: Source, key: Seq
         msg = f"{source.label} has no primary key; name the columns to match rows by in key="
         raise ConfigurationError(msg)
     plan = KeysetPlan(connection, source, key)
-    columns = column_types(connection, source, [part.name for part in key])
+    columns = column_types(connection.dialect, nullcontext(connection), source, [part.name for part in key])
     types = {column.name: column.type for column in columns}
     kinds = {name: column_kind(kind, connection.dialect) for name, kind in types.items()}
     binders = [

@@ -170,8 +170,8 @@ class TableSource(
         none, from the first 1,000 rows: a column that is empty there, or of several kinds, counts as text.
         """
         reader = self._opened()
-        with connect(self._database.engine) as connection:
-            return column_types(connection, reader.source, [part.name for part in reader.key])
+        engine = self._database.engine
+        return column_types(engine.dialect, connect(engine), reader.source, [part.name for part in reader.key])
 
     @override
     def moved(self, cursor: Cursor) -> str | None:

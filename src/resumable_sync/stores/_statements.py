@@ -69,9 +69,13 @@ class Statements:
         return self._jobs("ORDER BY id")
 
     def _jobs(self, which: str) -> TextualSelect:
+        return self._sql.query(f"SELECT {self._columns} FROM {{jobs}} {which}", "id", "lease_owner")
+
+    @cached_property
+    def _columns(self) -> str:
         columns = "id", *JOB_COLUMNS, *LEASE_COLUMNS
         there = self._sql.names(name for name in columns if JOB_COLUMN_SINCE.get(name, 1) <= self._version)
-        return self._sql.query(f"SELECT {there}, {{clock}} AS now FROM {{jobs}} {which}", "id", "lease_owner")
+        return f"{there}, {{clock}} AS now"
 
     @cached_property
     def held_batches(self) -> TextClause:
@@ -87,13 +91,20 @@ class Statements:
         """)
 
     @cached_property
-    def grant(self) -> TextClause:
+    def grant(self) -> TextClause | TextualSelect:
         free = "(lease_owner IS NULL OR lease_owner = :b_owner OR lease_expires_at <= {clock})"
-        return self._sql.write(f"{_GRANT} AND {free}")
+        return self._granting(free)
 
     @cached_property
-    def replace(self) -> TextClause:
-        return self._sql.write(f"{_GRANT} AND fencing_token = :b_token")
+    def replace(self) -> TextClause | TextualSelect:
+        return self._granting("fencing_token = :b_token")
+
+    def _granting(self, condition: str) -> TextClause | TextualSelect:
+        """Give an UPDATE that returns what `load` does, where the database can."""
+        update = f"{_GRANT} AND {condition}"
+        if not self._sql.dialect.update_returning:
+            return self._sql.write(update)
+        return self._sql.query(f"{update} RETURNING {self._columns}", "id", "lease_owner")
 
     @cached_property
     def save(self) -> Prepared:

@@ -242,11 +242,13 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
             if row is None:
                 return None
             check_room(job_from_row(row, row["now"]))  # a damaged row is left as it is
-            granted = connection.execute(statements.replace if "b_token" in grant else statements.grant, grant).rowcount
-            newest = connection.execute(statements.load, this).mappings().one_or_none()
+            granted = connection.execute(statements.replace if "b_token" in grant else statements.grant, grant)
+            newest = granted.mappings().one_or_none() if granted.returns_rows else None
+            won = newest is not None if granted.returns_rows else bool(granted.rowcount)
+            newest = newest or connection.execute(statements.load, this).mappings().one_or_none()
             if newest is None:
                 return None
-            if not granted:
+            if not won:
                 expires_at = newest["lease_expires_at"]
                 until = None if expires_at is None else time_of(expires_at)
                 raise JobHeldError(newest["lease_owner"] or LATER_ATTEMPT, until, job_id)
