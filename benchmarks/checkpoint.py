@@ -14,14 +14,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import attrs
 from benchmarks._common import ReadyPages, postgres_server, servers
 from benchmarks._report import Report
-from sqlalchemy import Connection, bindparam, column, create_engine, event, make_url, table, update
+from sqlalchemy import Connection, Update, bindparam, column, create_engine, event, make_url, table, update
 from typing_extensions import override
 
 from resumable_sync import Batch, Job, JobStatus, Page, run_full_sync, transactional
@@ -90,6 +90,32 @@ def bare_moves(path: Path, synchronous: str) -> Iterator[float]:
             yield time.thread_time() - begun
 
 
+def core_moves(path: Path, synchronous: str) -> Iterator[float]:
+    """Move a checkpoint on SQLite, as `bare_moves`, with SQLAlchemy Core on a connection that is kept."""
+    engine = create_engine(f"sqlite:///{path}")
+    move = move_by_core()
+    with contextlib.closing(engine.connect()) as connection:
+        driver_connection: Any = connection.connection.driver_connection
+        driver_connection.execute(f"PRAGMA synchronous={synchronous}")
+        driver_connection.execute(CHECKPOINT)
+        driver_connection.execute("INSERT INTO checkpoint VALUES ('core', 1, -1, 0)")
+        driver_connection.commit()
+        for number in itertools.count():
+            begun = time.thread_time()
+            connection.begin()
+            driver_connection.execute("BEGIN IMMEDIATE")
+            connection.execute(move, {"b_place": number, "b_records": number * len(ROWS)})
+            connection.commit()
+            yield time.thread_time() - begun
+
+
+def move_by_core() -> Update:
+    """Give the UPDATE that moves a checkpoint, for SQLAlchemy Core."""
+    checkpoint = table("checkpoint", column("id"), column("token"), column("place"), column("records"))
+    this = checkpoint.c.id == "core", checkpoint.c.token == 1
+    return update(checkpoint).where(*this).values(place=bindparam("b_place"), records=bindparam("b_records"))
+
+
 def checkpoints(connection: Any, insert: Insert) -> Iterator[float]:
     """Insert, move the checkpoint and commit, as `bare_commits`, on a server."""
     # psycopg prepares a statement that it sees for the fifth time, PyMySQL none.
@@ -105,10 +131,7 @@ def checkpoints(connection: Any, insert: Insert) -> Iterator[float]:
 
 def core_checkpoints(url: str, insert: Insert) -> Iterator[float]:
     """Insert, move the checkpoint and commit, as `checkpoints`, with SQLAlchemy Core."""
-    checkpoint = table("checkpoint", column("id"), column("token"), column("place"), column("records"))
-    this = checkpoint.c.id == "core", checkpoint.c.token == 1
-    move = update(checkpoint).where(*this).values(place=bindparam("b_place"), records=bindparam("b_records"))
-    engine = create_engine(url)
+    engine, move = create_engine(url), move_by_core()
     with contextlib.closing(engine.connect()) as connection:
         for number in itertools.count():
             begun = time.perf_counter()
@@ -263,7 +286,7 @@ def trace_mariadb(server: Any, url: str, batches: int) -> list[str]:
 
 
 def saves(
-    report: Report, name: str, url: str, durability: Durability = "full", bare: Iterator[float] | None = None
+    report: Report, name: str, url: str, durability: Durability = "full", others: Mapping[str, Iterator[float]] = {}
 ) -> float:
     """Measure `save` by itself, which is a transaction of its own; give the microseconds it takes.
 
@@ -272,25 +295,26 @@ def saves(
         name: Of the line.
         url: Of the store; in memory if it is empty.
         durability: Of the store.
-        bare: Gives the seconds of CPU of the same without the library, in turn.
+        others: Those that do the same without the library, in turn, and give the seconds of CPU it took.
     """
     with SQLJobStore(url, durability=durability) if url else contextlib.nullcontext(MemoryJobStore()) as store:
         lease = store.acquire("saved", owner="bench", ttl=600.0)
         job = Job(id="saved", status=JobStatus.RUNNING, run=1, run_id=new_run_id(), attempt=1)
-        wall, cpu, by_hand = [], [], []
+        wall, cpu = [], []
+        by_hand: list[list[float]] = [[] for _ in others]
         for number in range(BATCHES):
             job = attrs.evolve(job, cursor=[number], processed_records=number * 1_000, processed_batches=number)
             begun, busy = time.perf_counter(), time.thread_time()
             lease = store.save(job, lease)
             cpu.append(time.thread_time() - busy)
             wall.append(time.perf_counter() - begun)
-            if bare is not None:
-                by_hand.append(next(bare))
+            for other, seconds in zip(others.values(), by_hand, strict=True):
+                seconds.append(next(other))
     microseconds = statistics.median(cpu[WARM_UP:]) * 1e6
     report.add(f"save, {name}", milliseconds(wall[WARM_UP:]), figure=microseconds, form="{:.0f} us of CPU")
-    if bare is not None:
-        microseconds = statistics.median(by_hand[WARM_UP:]) * 1e6
-        report.add(f"{name}, UPDATE and COMMIT by the driver", "", figure=microseconds, form="{:.0f} us of CPU")
+    for tool, seconds in zip(others, by_hand, strict=True):
+        microseconds = statistics.median(seconds[WARM_UP:]) * 1e6
+        report.add(f"{name}, UPDATE and COMMIT by {tool}", "", figure=microseconds, form="{:.0f} us of CPU")
     return statistics.median(wall[WARM_UP:]) * 1e6
 
 
@@ -332,10 +356,11 @@ def main() -> int:
     count("SQLite", trace_sqlite)
     bars = {"memory": saves(alone, "memory", "")}
     for durability in get_args(Durability):
-        with sqlite_file("saved.db") as path, sqlite_file("bare.db") as other:
-            bare = bare_moves(other, "FULL" if durability == "full" else "NORMAL")
+        synchronous = "FULL" if durability == "full" else "NORMAL"
+        with sqlite_file("saved.db") as path, sqlite_file("core.db") as core, sqlite_file("bare.db") as bare:
+            others = {"SQLAlchemy Core": core_moves(core, synchronous), "the driver": bare_moves(bare, synchronous)}
             name = f"SQLite, {durability}"
-            bars[name] = saves(alone, name, f"sqlite:///{path}", durability, bare)
+            bars[name] = saves(alone, name, f"sqlite:///{path}", durability, others)
     with postgres_server(durable=True) as server:
         url = compare_server("PostgreSQL", server, insert_postgres)
         for durability in get_args(Durability):

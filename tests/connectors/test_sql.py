@@ -431,6 +431,16 @@ def test_a_column_of_a_type_unknown_to_sqlalchemy_is_text_that_may_hold_anything
     ]
 
 
+def test_a_type_of_an_extension_is_read_as_sqlalchemy_does(postgres_url: str, connect: Connect) -> None:
+    query = "SELECT 1 AS id, CAST(:pairs AS {}) AS pairs"
+    text, pairs = connect(postgres_url, query.format("text"), "id", params={"pairs": "a=>1"}), {"a": "1"}
+    assert [page.records for page in text.read(None, 5)] == [[(1, "a=>1")]]
+    execute(postgres_url, "CREATE EXTENSION hstore")
+    connector = connect(postgres_url, query.format("hstore"), "id", params={"pairs": "a=>1"})
+    one, other = connector.read(None, 5), connector.read(None, 5)  # each on a connection of its own
+    assert next(one).records == next(other).records == [(1, pairs)]
+
+
 def open_connections(url: str) -> int:
     count = {
         "postgresql": "SELECT count(*) FROM pg_stat_activity "
