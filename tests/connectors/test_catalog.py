@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from resumable_sync import ConfigurationError
 from resumable_sync.connectors._catalog import Found, look_up
+from resumable_sync.connectors.sql import SQLConnector
 
 pytestmark = [pytest.mark.server, pytest.mark.adapter]
 
@@ -58,6 +60,13 @@ CREATE UNIQUE INDEX d1 ON d (x);
 """
 
 
+PARTITIONED = """
+CREATE TABLE p (id int NOT NULL) PARTITION BY RANGE (id);
+CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
+ALTER TABLE ONLY p ADD PRIMARY KEY (id);
+"""
+
+
 @pytest.fixture
 def connection(postgres_url: str) -> Any:
     engine = sa.create_engine(postgres_url)
@@ -89,12 +98,35 @@ def test_keys_are_those_that_sqlalchemy_finds(connection: sa.Connection) -> None
     found = look_up(connection, "b", None)
     assert found is not None
     assert found.primary_key == ("x",)
-    assert sorted(found.constraints) == [("v", "w"), ("y %",), ("z",)]
+    assert sorted(found.constraints) == [("v", "w"), ("x",), ("y %",), ("z",)]
     assert sorted(found.indexes) == [("w",), ("w", "x"), ("z", "x")]
-    inspector = sa.inspect(connection)
-    assert sorted(found.constraints) == sorted(
-        tuple(one["column_names"]) for one in inspector.get_unique_constraints("b")
-    )
+    unique = [tuple(one["column_names"]) for one in sa.inspect(connection).get_unique_constraints("b")]
+    assert sorted(found.constraints) == sorted([("x",), *unique])
+
+
+def test_a_key_that_not_all_partitions_have_proves_nothing(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(PARTITIONED)
+    found = look_up(connection, "p", None)
+    assert found is not None
+    assert (found.primary_key, found.constraints, found.indexes) == (("id",), [], [])
+    connection.exec_driver_sql("ALTER TABLE p1 ADD PRIMARY KEY (id); ALTER INDEX p_pkey ATTACH PARTITION p1_pkey")
+    found = look_up(connection, "p", None)
+    assert found is not None
+    assert (found.primary_key, found.constraints) == (("id",), [("id",)])
+
+
+def test_and_is_checked_before_it_is_read_by(postgres_url: str) -> None:
+    engine = sa.create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(PARTITIONED)
+        connection.exec_driver_sql("INSERT INTO p VALUES (1), (2)")
+    connector = SQLConnector(engine, "p")
+    assert [page.records for page in connector.read(None, 5)] == [[(1,), (2,)]]
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO p VALUES (2)")
+    with pytest.raises(ConfigurationError, match=r"the key \(id\) of the table 'p' is not unique"):
+        next(connector.read(None, 5))
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import StaticPool
 
 from resumable_sync._database import database_identity, make_engine
@@ -140,6 +140,29 @@ def test_a_store_on_an_engine_does_not_pickle(sqlite_url: str) -> None:
     engine = create_engine(sqlite_url)
     with pytest.raises(ConfigurationError, match="from a URL"):
         pickle.dumps(SQLJobStore(engine))
+    engine.dispose()
+
+
+def test_what_a_listener_makes_of_transactions_holds_for_reading_too(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA tenant"))
+
+    @event.listens_for(engine, "begin")
+    def of_tenant(connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL search_path TO tenant")
+
+    for _ in range(2):
+        with SQLJobStore(engine) as store:
+            lease = store.acquire("j", owner="me", ttl=60.0)
+            store.save(Job(id="j", processed_records=7), lease)
+            job = store.load("j")
+            assert job is not None
+            assert job.processed_records == 7
+            assert [job.id for job in store.jobs()] == ["j"]
+            store.release(lease)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT processed_records FROM tenant.resumable_sync_jobs")).scalar_one() == 7
     engine.dispose()
 
 

@@ -124,6 +124,7 @@ def test_the_grant_gives_the_job_where_an_update_can(name: str) -> None:
     for dialect in (POSTGRESQL, SQLITE):
         job = sql(name, dialect).partition(" RETURNING ")[2]
         assert sql("load", dialect).startswith(f"SELECT {job} FROM p_jobs ")
+        assert getattr(statements(dialect), name).get_execution_options()["stream_results"] is False
 
 
 @pytest.mark.parametrize("name", ["save", "renew"])

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +30,8 @@ class Found:
     Attributes:
         columns: Its columns, in order.
         primary_key: The columns of the primary key; empty if there is none.
-        constraints: The columns of each other constraint that they are unique.
+        constraints: The columns of each constraint that they are unique, the primary key among them, if all rows are
+            under it.
         indexes: The columns of each unique index over all rows and whole columns; without some that constraints have.
     """
 
@@ -52,7 +52,8 @@ def look_up(connection: Connection, name: str, schema: str | None) -> Found | No
     if not columns:
         return None
     primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
-    constraints = [tuple(found["column_names"]) for found in inspector.get_unique_constraints(name, schema)]
+    others = [tuple(found["column_names"]) for found in inspector.get_unique_constraints(name, schema)]
+    constraints = [primary_key, *others] if primary_key else others
     indexes = [tuple(map(str, found["column_names"])) for found in inspector.get_indexes(name, schema) if _whole(found)]
     return Found(columns, primary_key, constraints, indexes)
 
@@ -74,7 +75,8 @@ def _whole(index: Any) -> bool:
 
 # SQLAlchemy's own look takes seven statements, and 40 ms of CPU to write them, as long as all else until the first
 # batch. A server reads its catalogs anew for every connection, so this names as few of them as will do. A collation of
-# 0 is none, 100 the database's own. Of an index a part that is an expression has the number 0.
+# 0 is none, 100 the database's own. Of an index a part that is an expression has the number 0; and an index on a
+# partitioned table is not valid while a partition has none that belongs to it, whose rows may then be anything.
 _POSTGRESQL = """
 SELECT CAST((
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.attname, NOT a.attnotnull,
@@ -84,9 +86,9 @@ SELECT CAST((
 ) AS text), CAST((
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(i.indnkeyatts, CAST(i.indkey AS pg_catalog.int2[]), (
             SELECT n.contype FROM pg_catalog.pg_constraint n
-            WHERE n.conindid = i.indexrelid AND n.conrelid = c.oid AND n.contype IN ('p', 'u')))
-        ORDER BY i.indexrelid)
-    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+            WHERE n.conindid = i.indexrelid AND n.conrelid = c.oid AND n.contype IN ('p', 'u')
+        ), i.indisvalid) ORDER BY i.indexrelid)
+    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL
 ) AS text)
 FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND
 """
@@ -105,7 +107,7 @@ _TIMES = {"timestamp", "time"}
 def _postgresql(connection: Connection, name: str, schema: str | None) -> Found | None:
     asked = (_POSTGRESQL + _IN_SCHEMA, (name, schema)) if schema else (_POSTGRESQL + _NAMED, (name,))
     row = connection.exec_driver_sql(*asked).one_or_none()
-    there, indexes = (json.loads(part or "[]") for part in row or (None, None))
+    there, unique = (json.loads(part or "[]") for part in row or (None, None))
     if not there:
         return None
     columns, typed = [], True
@@ -116,11 +118,18 @@ def _postgresql(connection: Connection, name: str, schema: str | None) -> Found 
     if not typed:  # enumerations, domains, arrays, and whatever else there may be
         columns = _inspected(sa.inspect(connection), name, schema)
     names = {number: column for number, column, *_ in there}
-    sets: dict[str | None, list[tuple[str, ...]]] = defaultdict(list)
-    for length, numbers, constraint in indexes:
-        if all(number in names for number in numbers[:length]):
-            sets[constraint].append(tuple(names[number] for number in numbers[:length]))
-    return Found(columns, (*sets["p"], ())[0], sets["u"], sets[None])
+    primary_key: tuple[str, ...] = ()
+    constraints: list[tuple[str, ...]] = []
+    indexes: list[tuple[str, ...]] = []
+    for length, numbers, constraint, valid in unique:
+        if not all(number in names for number in numbers[:length]):
+            continue
+        key = tuple(names[number] for number in numbers[:length])
+        if constraint == "p":
+            primary_key = key
+        if valid:
+            (indexes if constraint is None else constraints).append(key)
+    return Found(columns, primary_key, constraints, indexes)
 
 
 def _plain_type(dialect: Dialect, declared: str) -> sa.types.TypeEngine[Any] | None:
@@ -143,5 +152,5 @@ def unique_sets(found: Found, columns: Mapping[str, ColumnElement[Any]]) -> list
     """Give the sets of columns in which no two rows agree, as the columns themselves compare."""
     # An index, unlike a constraint, may compare text otherwise than the column does.
     text = {name for name, column in columns.items() if isinstance(column.type, sa.String | sa.types.NullType)}
-    kept = [found.primary_key, *found.constraints, *(names for names in found.indexes if not text & set(names))]
+    kept = [*found.constraints, *(names for names in found.indexes if not text & set(names))]
     return [frozenset(names) for names in kept if names]

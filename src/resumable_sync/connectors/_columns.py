@@ -22,6 +22,8 @@ _SAMPLE = 1_000
 Type = sa.TypeEngine[Any]
 
 _POSTGRES_FORMATS = "SELECT t.oid, format_type(t.oid, NULL) FROM pg_catalog.pg_type t WHERE t.oid = ANY(%s)"
+_POSTGRES_OWN = 10_000
+"""Below are the numbers of the types that every server has, the same on each."""
 _BINARY = 63
 _UNSIGNED = 32
 _MYSQL_BIGINT, _MYSQL_DECIMAL = 8, 246
@@ -105,7 +107,7 @@ def postgres_type_names(connection: Connection, oids: Sequence[int]) -> dict[int
     """Give PostgreSQL's words for types, such as `"timestamp with time zone"`, by their OIDs."""
     driver_connection: Any = connection.connection.driver_connection
     adapters = getattr(driver_connection, "adapters", None)  # of psycopg, which knows the server's own types
-    known = {} if adapters is None else {oid: adapters.types.get(oid) for oid in oids}
+    known = {} if adapters is None else {oid: adapters.types.get(oid) for oid in oids if oid < _POSTGRES_OWN}
     names = {oid: str(found.regtype) for oid, found in known.items() if found is not None and found.oid == oid}
     if unknown := [oid for oid in oids if oid not in names]:
         rows = connection.exec_driver_sql(_POSTGRES_FORMATS, (unknown,)).all()

@@ -168,7 +168,7 @@ _POSTGRESQL_COLUMNS = """
     WHERE c.oid = to_regclass(CAST(%s AS text)) ORDER BY a.attnum
 """
 _POSTGRESQL_UNIQUE = """
-    SELECT i.indisprimary, CAST(i.indkey AS int2[]) AS parts, i.indnkeyatts
+    SELECT i.indisprimary, CAST(i.indkey AS text) AS parts, i.indnkeyatts
     FROM pg_index i
     WHERE i.indrelid = to_regclass(CAST(%s AS text)) AND i.indisunique AND i.indisvalid AND i.indimmediate
         AND i.indpred IS NULL
@@ -196,7 +196,7 @@ def _reflect_postgresql(connection: Connection, _name: str, _schema: str | None,
     unique: list[tuple[str, ...]] = []
     primary: tuple[str, ...] = ()
     for row in connection.exec_driver_sql(_POSTGRESQL_UNIQUE, (quoted,)).all():
-        numbers = row.parts[: row.indnkeyatts]
+        numbers = [int(number) for number in row.parts.split()[: row.indnkeyatts]]
         if all(number in names for number in numbers):  # 0 is an expression
             unique.append(tuple(names[number] for number in numbers))
             primary = unique[-1] if row.indisprimary else primary

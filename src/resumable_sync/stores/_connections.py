@@ -5,7 +5,7 @@ import os
 import re
 import threading
 import weakref
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -23,10 +23,6 @@ MIN_IDLE_SECONDS = 10
 """A transaction may be idle for at least this long, however short the ttl of the lease."""
 MAX_IDLE_SECONDS = 86_400
 """... and never for longer than this."""
-
-LEVEL: Literal["READ COMMITTED"] = "READ COMMITTED"
-"""Ownership is decided by conditional UPDATEs on what is committed now, not on a snapshot from the transaction's start;
-and an engine in autocommit mode must not commit rows before their checkpoint."""
 
 # What a process that was forked inherited: closing it would end connections that belong to its parent.
 _inherited: list[Any] = []
@@ -192,11 +188,13 @@ class Connections:
         self._all: weakref.WeakSet[Working] = weakref.WeakSet()
 
     def read(self) -> Connection:
-        """Give a connection for reading; close it. On PostgreSQL each statement is a transaction of its own."""
+        """Give a connection for reading; close it."""
         self._after_fork()
         connection = self.engine.connect()
-        # To begin and end one would take two round trips more.
-        return _at(connection, "AUTOCOMMIT") if connection.dialect.name == "postgresql" else connection
+        if not self._owned or connection.dialect.name != "postgresql":
+            return connection  # the caller's listeners may make a transaction what it has to be
+        # Each statement is a transaction of its own: to begin and end one would take two round trips more.
+        return _at(connection, "AUTOCOMMIT")
 
     def plain(self) -> Connection:
         """Give a connection, in no transaction, whose user begins and commits itself; close it."""
@@ -314,7 +312,9 @@ def _is_listened_to(engine: Any) -> bool:
 
 def _connect(engine: Engine) -> Connection:
     connection = engine.connect()
-    level: Any = LEVEL
+    # Ownership is decided by conditional UPDATEs on what is committed now, not on a snapshot from the transaction's
+    # start; and an engine in autocommit mode must not commit rows before their checkpoint.
+    level = "READ COMMITTED"
     if connection.dialect.name == "sqlite":
         driver_connection: Any = connection.connection.driver_connection
         if driver_connection.isolation_level is not None:
@@ -351,16 +351,13 @@ def _limit_idle(connection: Connection, seconds: int) -> str | None:
         return None
     if connection.dialect.name == "postgresql":
         old, limit = "0", _set_config(name, f"{seconds}s")
-        connection.execution_options(isolation_level="AUTOCOMMIT")  # saves two round trips
         changed = connection.exec_driver_sql(f"{limit} WHERE current_setting('{name}') = '0'").first() is not None
-        connection.commit()
-        connection.execution_options(isolation_level=LEVEL)
     else:
         old = str(connection.exec_driver_sql(f"SELECT @@SESSION.{name}").scalar_one())
         changed = old == "0" or (name == "wait_timeout" and int(old) > seconds)
         if changed:
             _set_idle_limit(connection, str(seconds))
-        connection.commit()
+    connection.commit()
     return old if changed else None
 
 

@@ -104,7 +104,8 @@ class Statements:
         update = f"{_GRANT} AND {condition}"
         if not self._sql.dialect.update_returning:
             return self._sql.write(update)
-        return self._sql.query(f"{update} RETURNING {self._columns}", "id", "lease_owner")
+        granted = self._sql.query(f"{update} RETURNING {self._columns}", "id", "lease_owner")
+        return granted.execution_options(stream_results=False)  # an engine that streams would declare a cursor for it
 
     @cached_property
     def save(self) -> Prepared:
