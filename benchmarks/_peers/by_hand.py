@@ -1,12 +1,13 @@
 """Loops written by hand, with the drivers alone, and one COPY into another without a checkpoint."""
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 from benchmarks._loops import CHECKPOINT, COLUMNS, postgres_by_hand, postgres_stream, sqlite_by_hand
-from benchmarks._peers._common import main
+from benchmarks._peers._common import load, main
 
 STATEMENTS = (f"CREATE TABLE orders {COLUMNS}", CHECKPOINT, "INSERT INTO checkpoint VALUES ('orders', 1, 0, 0)")
 
@@ -40,4 +41,8 @@ def parquet(source: str, target: str, batch: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] != "sqlite":
+        load("psycopg")
+    if sys.argv[1] == "parquet":
+        load("benchmarks._loops_parquet")
     main(postgres=postgres, sqlite=sqlite, parquet=parquet)

@@ -1,11 +1,12 @@
 """connectorx reads into Arrow; ADBC ingests that into PostgreSQL, or pyarrow writes it, batch by batch."""
 
+import sys
 from contextlib import closing
 from typing import Any
 
 import connectorx
 import pyarrow.parquet
-from benchmarks._peers._common import main
+from benchmarks._peers._common import load, main
 
 QUERY = "SELECT * FROM orders"
 
@@ -33,4 +34,6 @@ def parquet(source: str, target: str, batch: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "postgres":
+        load("adbc_driver_postgresql.dbapi")
     main(postgres=postgres, parquet=parquet)

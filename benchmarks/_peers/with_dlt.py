@@ -1,13 +1,14 @@
 """dlt: `sql_table` into a pipeline, with the defaults or with the settings that its documentation calls the fastest."""
 
 import os
+import sys
 from typing import Any
 
 # They are read at the import; nothing is to be sent anywhere.
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 
 import dlt
-from benchmarks._peers._common import main
+from benchmarks._peers._common import load, main
 from dlt.sources.sql_database import sql_table
 
 
@@ -49,4 +50,10 @@ def parquet(source: str, target: str, **options: Any) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] != "sqlite":
+        load("psycopg2")
+    if "pyarrow" in sys.argv[4] or sys.argv[1] == "parquet":
+        load("pyarrow.parquet")
+    if "connectorx" in sys.argv[4]:
+        load("connectorx", "pyarrow.parquet")
     main(postgres=postgres, sqlite=sqlite, parquet=parquet)

@@ -1,10 +1,11 @@
 """The library, as its README uses it: a checkpoint with every batch, exactly once."""
 
+import sys
 from contextlib import closing
 from typing import Any
 
 from benchmarks._loops import COLUMNS
-from benchmarks._peers._common import main
+from benchmarks._peers._common import load, main
 from sqlalchemy import create_engine
 
 from resumable_sync import run_full_sync
@@ -47,4 +48,8 @@ def parquet(source: str, target: str, **options: Any) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] != "sqlite":
+        load("psycopg")
+    if sys.argv[1] == "parquet":
+        load("resumable_sync.sinks.parquet", "adbc_driver_postgresql.dbapi")
     main(postgres=postgres, sqlite=sqlite, parquet=parquet)

@@ -1,12 +1,13 @@
 """pandas: `read_sql` in chunks from a server-side cursor, `to_sql`; and as many row groups into a Parquet file."""
 
+import sys
 from contextlib import ExitStack
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
-from benchmarks._peers._common import main
+from benchmarks._peers._common import load, main
 from sqlalchemy import create_engine
 
 QUERY = "SELECT * FROM orders"
@@ -48,4 +49,6 @@ def parquet(source: str, target: str, chunk: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] != "sqlite":
+        load("psycopg")
     main(postgres=postgres, sqlite=sqlite, parquet=parquet)

@@ -1,11 +1,12 @@
 """petl: `fromdb` from a server-side cursor, `appenddb`."""
 
 import sqlite3
+import sys
 from contextlib import closing
 
 import petl
 from benchmarks._loops import COLUMNS
-from benchmarks._peers._common import main
+from benchmarks._peers._common import load, main
 
 QUERY = "SELECT * FROM orders"
 
@@ -28,4 +29,6 @@ def sqlite(source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "postgres":
+        load("psycopg")
     main(postgres=postgres, sqlite=sqlite)
