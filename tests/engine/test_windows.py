@@ -2,6 +2,8 @@
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing_extensions import override
 
 from resumable_sync import Retry, TransientError, TryFailed, plan_full_sync, run_full_sync
 from resumable_sync._formats import RECORDS, SQLITE_WINDOW, WINDOW_SCHEMA, SQLiteWindow
+from resumable_sync.connectors._split import Probes
 from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks import _attach
 from resumable_sync.sinks.sql import SQLSink
@@ -224,6 +227,52 @@ def test_rows_that_change_before_they_are_written_are_read_anew(files: Files, ch
     assert (result.status, result.format) == ("completed", SQLITE_WINDOW)
     assert files.rows(files.target) == files.rows(files.source)
     assert result.records == result.job.processed_records == len(files.rows(files.source))
+
+
+@pytest.mark.parametrize("change", ["INSERT INTO orders (id) VALUES (1)", "DELETE FROM orders WHERE id = 190"])
+def test_rows_that_change_while_the_last_page_is_counted_cost_none(
+    files: Files, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, left = Probes.count, iter([change])
+
+    def meddling(*arguments: Any) -> int:
+        counted = count(*arguments)
+        files.run(files.source, *left)
+        return counted
+
+    monkeypatch.setattr(Probes, "count", meddling)
+    result = files.sync(batch_size=100, count=False)
+    assert (result.status, result.format) == ("completed", SQLITE_WINDOW)
+    assert files.rows(files.target) == files.rows(files.source)
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=1")
+connection.execute("BEGIN")
+connection.execute("UPDATE orders SET note = 'of a transaction that never commits' || zeroblob(2000)")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_of_the_source_left_is_undone(files: Files) -> None:
+    def kill() -> None:
+        subprocess.run([sys.executable, "-c", KILLED, files.source], check=False)
+        assert Path(f"{files.source}-journal").stat().st_size > 0
+
+    files.run(files.source, "PRAGMA journal_mode=delete")
+    before = files.rows(files.source)
+    left = iter([kill])
+
+    def throttle() -> float:
+        for once in left:
+            once()
+        return 0
+
+    result = files.sync(throttle=throttle)
+    assert (result.status, result.format) == ("completed", SQLITE_WINDOW)
+    assert files.rows(files.target) == files.rows(files.source) == before
 
 
 @pytest.mark.parametrize("passing_over", ["a trigger", "a constraint"])

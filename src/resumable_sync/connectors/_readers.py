@@ -115,7 +115,7 @@ class KeysetReader:
             records, after, anchor = fetched
             cursor: Cursor = [after, upper] if anchor is None else [after, upper, anchor]
             yield Page(records, cursor, self._plan.columns)
-            if len(records) < batch_size or after == upper:
+            if after == upper:  # a short page need not be the last: what it was counted by may have changed
                 return
             del fetched, records  # the next page shall not find this one still in memory
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import attrs
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from resumable_sync._anchor import row_digest
 from resumable_sync._database import run_bare, wrap_error
@@ -83,6 +83,18 @@ def write_window(
         StaleRecordsError: If they are not.
         DBAPIError: If the database refuses them, or a lock was waited for too long.
     """
+    try:
+        _write(connection, window, columns, into, conflict, counts=counts)
+    except DBAPIError as error:
+        # A writer of the source was killed: who may write to the file undoes what it left, as the next reader does.
+        if getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise StaleRecordsError(_STALE) from error
+        raise
+
+
+def _write(
+    connection: Connection, window: SQLiteWindow, columns: Sequence[str], into: str, conflict: str, *, counts: bool
+) -> None:
     _attach(connection, window.uri)
     if window.digest is not None:
         rows = run_bare(connection, window.last, window.last_parameters).fetchall()
