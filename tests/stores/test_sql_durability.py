@@ -13,7 +13,7 @@ from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
 from typing_extensions import override
 
 from resumable_sync import ConfigurationError, MemoryJobStore, OffsetConnector, plan_full_sync, registry, transactional
-from resumable_sync._model import JobStatus, Lease, utc_now
+from resumable_sync._model import Job, JobStatus, Lease, utc_now
 from resumable_sync.stores._durability import UNKNOWN, Saved, check_durability
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -125,32 +125,39 @@ def test_elsewhere_it_is_not(durability: str, dialect: Any) -> None:
     assert check_durability(durability, dialect()) == durability
 
 
+def job(batches: int) -> Job:
+    """Give a job with so many batches."""
+    return Job(id="job", status=JobStatus.RUNNING, run=1, run_id="run", attempt=1, processed_batches=batches)
+
+
 class TestSaved:
     def test_of_a_lease_under_which_nothing_was_saved_nothing_is_known(self) -> None:
         saved = Saved()
         assert saved.expected(LEASE) == UNKNOWN
-        saved.in_doubt(LEASE, 2)
+        saved.in_doubt(LEASE, job(2))
         assert saved.expected(LEASE) == UNKNOWN
-        saved.committed(LEASE, 3)
-        assert [saved.expected(lease) for lease in (LEASE, NEWER, OTHER)] == [(3, 3), UNKNOWN, UNKNOWN]
+        saved.committed(LEASE, job(3))
+        assert [saved.expected(lease) for lease in (LEASE, NEWER, OTHER)] == [("run", 3, 3), UNKNOWN, UNKNOWN]
 
     def test_what_is_in_doubt_may_be_or_not(self) -> None:
         saved = Saved()
-        saved.committed(LEASE, 3)
-        saved.in_doubt(LEASE, 5)
-        assert saved.expected(LEASE) == (3, 5)
-        saved.in_doubt(LEASE, 0)  # of a reset
-        assert saved.expected(LEASE) == (0, 5)
+        saved.committed(LEASE, job(3))
+        saved.in_doubt(LEASE, job(5))
+        assert saved.expected(LEASE) == ("run", 3, 5)
+        saved.in_doubt(LEASE, job(0))  # of a reset
+        assert saved.expected(LEASE) == ("run", 0, 5)
         assert str(saved.undone(LEASE, 7)).startswith("job 'job' stands at batch 7 in its store, and not at 5: ")
-        saved.committed(LEASE, 1)
-        assert saved.expected(LEASE) == (1, 1)
+        saved.committed(LEASE, job(1))
+        assert saved.expected(LEASE) == ("run", 1, 1)
+        saved.in_doubt(LEASE, attrs.evolve(job(0), run_id="next"))
+        assert saved.expected(LEASE) == (None, 0, 1)
 
     def test_an_older_lease_that_is_given_back_takes_nothing_along(self) -> None:
         saved = Saved()
-        saved.committed(LEASE, 3)
-        saved.committed(NEWER, 4)
+        saved.committed(LEASE, job(3))
+        saved.committed(NEWER, job(4))
         saved.forget(LEASE)
-        assert saved.expected(NEWER) == (4, 4)
+        assert saved.expected(NEWER) == ("run", 4, 4)
         saved.forget(OTHER)
         saved.forget(NEWER)
         assert saved.expected(NEWER) == UNKNOWN

@@ -539,6 +539,14 @@ class TestRelaxed:
         assert not isinstance(caught.value, LeaseLostError)
         assert saved(store).processed_batches == 1
 
+    def test_a_row_of_another_run_is_not_what_was_saved_before(self, store: SQLJobStore, database: Engine) -> None:
+        lease, job = held(store), attrs.evolve(JOB, run_id="this", processed_batches=1)
+        store.save(job, lease)
+        store.save(job, lease)
+        do(database, "UPDATE resumable_sync_jobs SET run_id = 'that before'")
+        with pytest.raises(StoreError, match="job 'j' stands at batch 1 of another run in its store"):
+            store.save(job, lease)
+
     def test_a_lease_is_lost_as_ever(self, store: SQLJobStore) -> None:
         lease = held(store)
         self.save(store, 1, lease)
@@ -550,7 +558,7 @@ class TestRelaxed:
         assert store._saved is not None
         lease = held(store)
         self.save(store, 1, lease)
-        assert store._saved.expected(lease) == (1, 1)
+        assert store._saved.expected(lease) == (JOB.run_id, 1, 1)
         store.release(lease)
         assert store._saved._saved == {}
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Dialect
 
 from resumable_sync._errors import ConfigurationError, StoreError
-from resumable_sync._model import Lease
+from resumable_sync._model import Job, Lease
 
 __all__ = ["Durability", "Saved", "check_durability", "relax", "restore"]
 
@@ -13,8 +13,8 @@ Durability = Literal["full", "relaxed"]
 
 NORMAL, FULL = 1, 2
 """Settings of SQLite's `synchronous`."""
-UNKNOWN = 0, 2**62
-"""Any number of batches: nothing was saved yet under this lease."""
+UNKNOWN = None, 0, 2**62
+"""Any run, and any number of batches: nothing was saved yet under this lease."""
 
 
 def check_durability(durability: Any, dialect: Dialect) -> Durability:
@@ -36,7 +36,7 @@ def check_durability(durability: Any, dialect: Dialect) -> Durability:
 
 
 class Saved:
-    """How many batches each job has, as saved by this store.
+    """The run and the number of batches of each job, as saved by this store.
 
     A server that crashed may come back without the newest commits, and the attempt that made them goes on from its
     memory: what it would save then stands on batches that are gone. A job is saved only onto what was saved before.
@@ -45,28 +45,31 @@ class Saved:
     """
 
     def __init__(self) -> None:
-        self._saved: dict[str, tuple[int, tuple[int, int]]] = {}  # with the fencing token
+        self._saved: dict[str, tuple[int, tuple[str | None, int, int]]] = {}  # with the fencing token
 
-    def expected(self, lease: Lease) -> tuple[int, int]:
-        """Give the least and the greatest number of batches that the job may have in the store."""
-        token, batches = self._saved.get(lease.job_id, (None, UNKNOWN))
-        return batches if token == lease.fencing_token else UNKNOWN
+    def expected(self, lease: Lease) -> tuple[str | None, int, int]:
+        """Give the run, and the least and the greatest number of batches, that the job may have in the store."""
+        token, found = self._saved.get(lease.job_id, (None, UNKNOWN))
+        return found if token == lease.fencing_token else UNKNOWN
 
-    def committed(self, lease: Lease, batches: int) -> None:
-        """Note that a job was saved with so many batches."""
-        self._saved[lease.job_id] = lease.fencing_token, (batches, batches)
+    def committed(self, lease: Lease, job: Job) -> None:
+        """Note that a job was saved."""
+        batches = job.processed_batches
+        self._saved[lease.job_id] = lease.fencing_token, (job.run_id, batches, batches)
 
-    def in_doubt(self, lease: Lease, batches: int) -> None:
-        """Note that a job may have been saved with so many batches."""
-        least, most = self.expected(lease)
-        if (least, most) != UNKNOWN:
-            self._saved[lease.job_id] = lease.fencing_token, (min(least, batches), max(most, batches))
+    def in_doubt(self, lease: Lease, job: Job) -> None:
+        """Note that a job may have been saved."""
+        if self.expected(lease) != UNKNOWN:
+            run_id, least, most = self.expected(lease)
+            batches = min(least, job.processed_batches), max(most, job.processed_batches)
+            self._saved[lease.job_id] = lease.fencing_token, (run_id if job.run_id == run_id else None, *batches)
 
     def undone(self, lease: Lease, found: int) -> StoreError:
-        """Give the error for a job that has other batches."""
-        _, most = self.expected(lease)
+        """Give the error for a job that has other batches, or as many of another run."""
+        _, least, most = self.expected(lease)
+        other = " of another run" if least <= found <= most else ""
         return StoreError(
-            f"job {lease.job_id!r} stands at batch {found} in its store, and not at {most}: the server crashed and "
+            f"job {lease.job_id!r} stands at batch {found}{other} in its store, and not at {most}: the server crashed and "
             "lost what durability='relaxed' had not made it keep; run again: it goes on from there"
         )
 

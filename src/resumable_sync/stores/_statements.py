@@ -40,6 +40,12 @@ _RELAX = (
     f"CASE status WHEN '{JobStatus.RUNNING}' THEN 'off' ELSE current_setting('synchronous_commit') END, true)"
 )
 
+# The row of another run may have as many batches.
+_EXPECTED = (
+    "processed_batches BETWEEN :b_least AND :b_most "
+    "AND (CAST(:b_run AS VARCHAR(36)) IS NULL OR run_id = CAST(:b_run AS VARCHAR(36)))"
+)
+
 
 class Statements:
     """All statements on the tables of one store.
@@ -49,8 +55,8 @@ class Statements:
     Args:
         sql: Writes them.
         version: Which version of the tables there is; of an older one `load` and `jobs` may be used, and nothing else.
-        relaxed: Whether the commit of a save on PostgreSQL need not wait for the disk. Saves then need `b_least` and
-            `b_most`, the numbers of batches that the job may have.
+        relaxed: Whether the commit of a save on PostgreSQL need not wait for the disk. Saves then need `b_run`, the
+            run that the job must have, or None, and `b_least` and `b_most`, the numbers of its batches.
     """
 
     def __init__(self, sql: SQLText, version: int = SCHEMA_VERSION, *, relaxed: bool = False) -> None:
@@ -118,7 +124,7 @@ class Statements:
 
     def _save(self, *also: str) -> Prepared:
         job = self._sql.values(JOB_COLUMNS)
-        where = f"{_HELD} AND processed_batches BETWEEN :b_least AND :b_most" if self._relaxed else _HELD
+        where = f"{_HELD} AND {_EXPECTED}" if self._relaxed else _HELD
         limit = (_LIMIT_IDLE,) if self._sql.dialect.name == "postgresql" else ()
         values = f"{job}, saved_token = fencing_token, lease_expires_at = {{clock}} + lease_ttl"
         return self._extending(values, where, *limit, *also)

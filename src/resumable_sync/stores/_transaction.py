@@ -44,7 +44,7 @@ def save_alone(connections: Connections, save: Save, saved: Saved | None, job: J
             working.begin(alone=True)
             extended = save(working.connection, job, lease)
             if saved is not None:
-                saved.in_doubt(lease, job.processed_batches)
+                saved.in_doubt(lease, job)
             working.commit()
         except BaseException:
             working.rollback()
@@ -52,7 +52,7 @@ def save_alone(connections: Connections, save: Save, saved: Saved | None, job: J
             connections.give_back()
             raise
     if saved is not None:
-        saved.committed(lease, job.processed_batches)
+        saved.committed(lease, job)
     return extended
 
 
@@ -80,7 +80,7 @@ class OwnTransaction:
         self._identity = identity
         self._save = save
         self._saved = saved
-        self._last: tuple[Lease, int] | None = None
+        self._last: tuple[Lease, Job] | None = None
         self._working: Working | None = None
         self._outer: tuple[str, ...] = ()
 
@@ -104,7 +104,7 @@ class OwnTransaction:
         working.guard.check(working.connection)
         with Translated("saving", job.id):
             extended = self._save(working.connection, job, lease)
-        self._last = lease, job.processed_batches
+        self._last = lease, job
         return extended
 
     @property
@@ -192,7 +192,7 @@ class EnlistedTransaction:
                 self._connection.begin()
             extended = self._save(self._connection, job, lease)
         if self._saved is not None:
-            self._saved.in_doubt(lease, job.processed_batches)
+            self._saved.in_doubt(lease, job)
         return extended
 
 

@@ -399,7 +399,7 @@ class SQLJobStore(DeadLetterStore, LineageStore, HistoryStore):
         parameters = row_of_job(job)
         parameters["b_id"], parameters["b_token"] = lease.job_id, lease.fencing_token
         if self._saved is not None:
-            parameters["b_least"], parameters["b_most"] = self._saved.expected(lease)
+            parameters["b_run"], parameters["b_least"], parameters["b_most"] = self._saved.expected(lease)
         try:
             return self._extend(connection, statement, parameters, lease)
         except LeaseLostError:
