@@ -83,7 +83,7 @@ def run_full_sync(
         retry: How transient errors are tried again (default `Retry()`: five tries, a minute).
         lease_ttl: Seconds until the lease of a dead process on another host ends, 0.1 or more (default 60).
         prefetch: Pages to read ahead in a thread of its own, 0 to 1,000; 0 reads in the calling thread. None (default):
-            what the connector prefers, which is 1 for most and 0 for SQLite, where there is nothing to wait for.
+            what the connector prefers: 1 for most, 4 for COPY's text, 0 where rows of SQLite become Python values.
         max_stalled_attempts: How many attempts in a row may die without a checkpoint (default 5).
         max_runtime: Seconds after which to stop at the next batch. None (default): no limit.
         max_records: Stop after the batch that brings this attempt to so many records. None (default): no limit.

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 RECORDS = "records"
-"""The name of no format: Python values."""
+"""The name of no format: what a connector gives of itself, Python values or Arrow data."""
 
 COPY_TEXT = "postgresql-copy-text"
 """PostgreSQL's COPY in its text form, in UTF-8, ISO dates and intervals of the style `postgres`: `CopyText`."""

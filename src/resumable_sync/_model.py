@@ -332,7 +332,8 @@ class Plan:
         guarantee: What holds for the target.
         job: The job as stored; None if there is none.
         format: The form in which records may go from connector to sink, if the target suits it, such as
-            `"postgresql-copy-text"`; `"records"`: as Python values.
+            `"postgresql-copy-text"`; `"records"`: as the connector gives them of itself, which are Python values, or
+            Arrow data of those that read it.
         durability: What a power cut, or a crash of the store's server, may cost, as an attribute `durability` of the
             store says: `"full"`: nothing that was committed; `"relaxed"`: the newest batches are read and delivered
             again, exactly once all the same where the sink writes in the store's transactions.

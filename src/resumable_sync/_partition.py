@@ -54,6 +54,7 @@ def run_partitioned_sync(
     should_stop: Callable[[], bool] | None = None,
     stop_on_signals: bool = False,
     observers: Sequence[Observer] = (),
+    fast_path: bool = True,
 ) -> SyncResult:
     """Copy a source in parts, side by side on the workers of an executor; called again, go on with what is unfinished.
 
@@ -93,6 +94,8 @@ def run_partitioned_sync(
             KeyboardInterrupt).
         observers: Functions that are called with the events of the whole: `SyncStarted`, `PartsProgressed`, `TryFailed`
             and `SyncFinished`.
+        fast_path: Whether the records of a part may travel in a form that connector and sink both know, as for
+            `run_full_sync`.
 
     Returns:
         What was done; `status` is `completed` or `interrupted`, or that of a job passed over. `reason` names the parts
@@ -115,6 +118,7 @@ def run_partitioned_sync(
         "lease_ttl": lease_ttl,
         "prefetch": prefetch,
         "max_stalled_attempts": max_stalled_attempts,
+        "fast_path": fast_path,
     }
     pieces = _pieces(
         job_id,

@@ -11,9 +11,13 @@ import pytest
 from partitions.sources import delivered, engine_of, expected, fill, make_target, tables
 from resumable_sync import (
     ConfigurationError,
+    Event,
     StoreError,
+    SyncStarted,
     begin_partitioned_sync,
     complete_partitioned_sync,
+    part_of,
+    run_full_sync,
     run_partitioned_sync,
 )
 from resumable_sync.connectors.sql import SQLConnector
@@ -163,3 +167,24 @@ def test_many_parts_in_threads_share_a_connector_made_from_an_engine(sqlite_url:
         result = run_partitioned_sync("j", connector, sink, store=store, executor=executor, parts=16, batch_size=5)
         assert result.status == "completed"
     assert delivered(sqlite_url) == expected(ROWS)
+
+
+def test_the_result_says_in_what_form_records_went(url: str, store: SQLJobStore, executor: ThreadPoolExecutor) -> None:
+    sink = SQLSink("target", mode="upsert", key="id")
+    with closing(SQLConnector(url, "source")) as connector:
+        in_one_piece = run_full_sync("one", connector, sink, store=store).format
+    assert (in_one_piece == "records") is not url.startswith("postgresql")
+    plans: list[str] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, SyncStarted):
+            plans.append(event.plan.format)
+
+    assert sync(url, store, executor, sink, observers=[observe]).format == in_one_piece
+    assert sync(url, store, executor, sink, observers=[observe], fast_path=False).format == "records"
+    assert plans == [in_one_piece, "records"]
+    assert delivered(url) == expected(ROWS)
+    with closing(SQLConnector(url, "source")) as connector:
+        begin_partitioned_sync("p", connector, sink, store=store, parts=2)
+        ran = [part_of("p", index, store=store).run(connector, sink, store=store) for index in range(2)]
+    assert [result.format for result in ran] == [in_one_piece] * 2

@@ -14,7 +14,7 @@ from resumable_sync._attempts.deliver import Delivery
 from resumable_sync._attempts.host import owner_gone
 from resumable_sync._attempts.pieces import Pieces
 from resumable_sync._attempts.report import annotate, log_decision, log_end, plan_of, result_of, warn_of_shortfall
-from resumable_sync._attempts.start import begin_sink, pinned, starting_job
+from resumable_sync._attempts.start import begin_sink, in_best_format, pinned, starting_job
 from resumable_sync._errors import ConfigurationError, ExecutorBrokenError, LeaseLostError, describe_error
 from resumable_sync._events import PartsProgressed, SyncFinished, SyncStarted
 from resumable_sync._lease import LeaseKeeper
@@ -107,7 +107,10 @@ class Coordinator:
         # A death from here on must be counted, so the job is saved before anything else is tried.
         self._checkpoints.save(starting_job(self._stored, self._decision, self._fingerprint, utc_now()))
         self._begun = True
-        begin_sink(attrs.evolve(pieces, connector=connector), self._sink, self._checkpoints, self._keeper)
+        reading = attrs.evolve(pieces, connector=connector)
+        begin_sink(reading, self._sink, self._checkpoints, self._keeper)
+        # The parts find out for themselves; connector and sink are the same.
+        pieces = self._pieces = attrs.evolve(pieces, format=in_best_format(reading, self.job).format)
         if resumed is None:
             self._checkpoints.save(attrs.evolve(self.job, cursor=plan.cursor(self.job.id)))
         if not plan.open:
@@ -118,7 +121,7 @@ class Coordinator:
         if pieces.options.count and self.job.total_records is None:
             self._counter.start()
         if pieces.observers:
-            told = plan_of(self._stored, self._decision, pieces)
+            told = plan_of(self._stored, self._decision, pieces, pieces.format)
             pieces.observers.tell(SyncStarted(job=self.job, plan=told))
 
     def _split(self, connector: Connector, parts: int) -> PartsPlan:

@@ -20,6 +20,7 @@ from resumable_sync import (
     verify_full_sync,
 )
 from resumable_sync._attempts.options import SyncOptions
+from resumable_sync._formats import RECORDS
 from resumable_sync._plain import suggestion
 from resumable_sync._validate import MAX_JOB_ID_LENGTH
 from resumable_sync.cli._common import file_and_jobs, json_and_verbose, quoted
@@ -141,7 +142,8 @@ def _planned(found: Plan) -> str:
         f"{found.action} at record {found.processed_records:,}"
         f"{'' if found.total_records is None else f' of {found.total_records:,}'}"
         f" ({one_line(found.reason)}; {found.guarantee}"
-        f"{'' if found.durability == 'full' else ', of which a power cut may undo the newest batches'})"
+        f"{'' if found.durability == 'full' else ', of which a power cut may undo the newest batches'}"
+        f"{'' if found.format == RECORDS else f'; as {found.format}'})"
     )
 
 
