@@ -37,7 +37,7 @@ def told(found: Told) -> Any:
 
 
 def test_a_plan_says_what_a_run_would_do(call: Call, shop: Shop) -> None:
-    assert call("plan").out == "orders: new at record 0 (the job is not known yet; exactly_once)\n"
+    assert call("plan").out == "orders: new at record 0 (the job is not known yet; exactly_once; as sqlite-window)\n"
     assert shop.job() is None
     done = call("run", "--max-records", "300")
     assert (done.status, "(max_records=300 reached); go on with" in done.out) == (75, True)
