@@ -66,6 +66,11 @@ CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
 ALTER TABLE ONLY p ADD PRIMARY KEY (id);
 """
 
+INHERITED = """
+CREATE TABLE q (id int PRIMARY KEY, n int NOT NULL, v digit);
+CREATE TABLE q1 () INHERITS (q);
+"""
+
 
 @pytest.fixture
 def connection(postgres_url: str) -> Any:
@@ -126,6 +131,43 @@ def test_and_is_checked_before_it_is_read_by(postgres_url: str) -> None:
         connection.exec_driver_sql("INSERT INTO p VALUES (2)")
     with pytest.raises(ConfigurationError, match=r"the key \(id\) of the table 'p' is not unique"):
         next(connector.read(None, 5))
+    engine.dispose()
+
+
+def test_nor_does_what_tables_that_inherit_have_not(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(INHERITED + "CREATE UNIQUE INDEX q2 ON q (n)")
+    found = look_up(connection, "q", None)
+    assert found is not None
+    assert (found.primary_key, found.constraints, found.indexes) == (("id",), [], [])
+    assert [column.nullable for column in found.columns] == [True, True, True]
+    found = look_up(connection, "q1", None)
+    assert found is not None
+    assert found.primary_key == ()
+
+
+def test_rows_of_tables_that_inherit_are_not_lost(postgres_url: str) -> None:
+    engine = sa.create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(MADE + INHERITED)
+        connection.exec_driver_sql("INSERT INTO q VALUES (1, 1), (2, 2); INSERT INTO q1 VALUES (3, 3)")
+    connector = SQLConnector(engine, "q")
+    pages = [page.records for page in connector.read(None, 2)]
+    assert pages == [[(1, 1, None), (2, 2, None)], [(3, 3, None)]]
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO q1 VALUES (2, 4)")
+    with pytest.raises(ConfigurationError, match=r"the key \(id\) of the table 'q' is not unique"):
+        next(connector.read(None, 2))
+    engine.dispose()
+
+
+def test_a_null_in_a_table_that_inherits_is_found(postgres_url: str) -> None:
+    engine = sa.create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE q (id int UNIQUE); CREATE TABLE q1 () INHERITS (q)")
+        connection.exec_driver_sql("ALTER TABLE ONLY q ALTER id SET NOT NULL; INSERT INTO q VALUES (1)")
+        connection.exec_driver_sql("INSERT INTO q1 VALUES (NULL)")
+    with pytest.raises(ConfigurationError, match=r"the key \(id\) of the table 'q' holds NULL"):
+        next(SQLConnector(engine, "q", key="id").read(None, 2))
     engine.dispose()
 
 

@@ -76,7 +76,9 @@ def _whole(index: Any) -> bool:
 # SQLAlchemy's own look takes seven statements, and 40 ms of CPU to write them, as long as all else until the first
 # batch. A server reads its catalogs anew for every connection, so this names as few of them as will do. A collation of
 # 0 is none, 100 the database's own. Of an index a part that is an expression has the number 0; and an index on a
-# partitioned table is not valid while a partition has none that belongs to it, whose rows may then be anything.
+# partitioned table is not valid while a partition has none that belongs to it, whose rows may then be anything. So may
+# the rows of tables that inherit from one, which are read with its own: they are under none of its indexes, and a
+# column of theirs may hold NULL where its own may not. That a table once had such is known without a further catalog.
 _POSTGRESQL = """
 SELECT CAST((
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.attname, NOT a.attnotnull,
@@ -89,7 +91,7 @@ SELECT CAST((
             WHERE n.conindid = i.indexrelid AND n.conrelid = c.oid AND n.contype IN ('p', 'u')
         ), i.indisvalid) ORDER BY i.indexrelid)
     FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL
-) AS text)
+) AS text), c.relkind <> 'p' AND c.relhassubclass
 FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND
 """
 _NAMED = "c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(%s)) AND c.relnamespace <> 'pg_catalog'::regnamespace"
@@ -106,8 +108,8 @@ _TIMES = {"timestamp", "time"}
 
 def _postgresql(connection: Connection, name: str, schema: str | None) -> Found | None:
     asked = (_POSTGRESQL + _IN_SCHEMA, (name, schema)) if schema else (_POSTGRESQL + _NAMED, (name,))
-    row = connection.exec_driver_sql(*asked).one_or_none()
-    there, unique = (json.loads(part or "[]") for part in row or (None, None))
+    *parts, inherited = connection.exec_driver_sql(*asked).one_or_none() or (None, None, False)
+    there, unique = (json.loads(part or "[]") for part in parts)
     if not there:
         return None
     columns, typed = [], True
@@ -117,6 +119,8 @@ def _postgresql(connection: Connection, name: str, schema: str | None) -> Found 
         columns.append(FoundColumn(column, known or sa.types.NULLTYPE, nullable))
     if not typed:  # enumerations, domains, arrays, and whatever else there may be
         columns = _inspected(sa.inspect(connection), name, schema)
+    if inherited:
+        columns = [attrs.evolve(column, nullable=True) for column in columns]
     names = {number: column for number, column, *_ in there}
     primary_key: tuple[str, ...] = ()
     constraints: list[tuple[str, ...]] = []
@@ -127,7 +131,7 @@ def _postgresql(connection: Connection, name: str, schema: str | None) -> Found 
         key = tuple(names[number] for number in numbers[:length])
         if constraint == "p":
             primary_key = key
-        if valid:
+        if valid and not inherited:
             (indexes if constraint is None else constraints).append(key)
     return Found(columns, primary_key, constraints, indexes)
 

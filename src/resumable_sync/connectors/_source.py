@@ -155,8 +155,9 @@ def _table(connection: Connection, name: str, schema: str | None, given: Table |
 
 
 def _nullable(connection: Connection, found: Found) -> dict[str, bool]:
-    # SQLite lets NULL into a primary key that is not declared NOT NULL.
-    trusted = () if connection.dialect.name == "sqlite" else found.primary_key
+    # SQLite lets NULL into a primary key that is not declared NOT NULL; and not every row need be under the key.
+    proven = connection.dialect.name != "sqlite" and found.primary_key in found.constraints
+    trusted = found.primary_key if proven else ()
     return {column.name: column.nullable and column.name not in trusted for column in found.columns}
 
 
