@@ -24,6 +24,7 @@ MAX_LINES = 450
 pytestmark = pytest.mark.once
 
 MODULES = {
+    "_driver_errors": "contract",
     "_errors": "contract",
     "_cursor": "contract",
     "_fingerprint": "contract",

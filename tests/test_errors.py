@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 from typing_extensions import override
 
 from resumable_sync._database import make_engine, shown_url
+from resumable_sync._driver_errors import mask_values
 from resumable_sync._errors import ConfigurationError, CrashLoopError, describe_error, mask_credentials
 from resumable_sync._fingerprint import fingerprint_text
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
@@ -131,6 +132,90 @@ def test_what_stands_beside_a_credential_stays(text: str, masked: str) -> None:
     assert mask_credentials(masked) == masked
 
 
+@pytest.mark.parametrize(
+    ("text", "sqlstate", "masked"),
+    [
+        ('value "hunter2" is out of range for type integer', "22003", 'value "***" is out of range for type integer'),
+        ('"hunter2" is out of range for type real', "22003", '"***" is out of range for type real'),
+        (
+            'invalid input syntax for type uuid: "a" column "hunter2"',
+            "22P02",
+            'invalid input syntax for type uuid: "***"',
+        ),
+        ("Wert »hunter2« ist außerhalb von integer", "22003", "Wert »***« ist außerhalb von integer"),
+        ("la valeur « hunter2 » est en dehors", "22003", "la valeur «***» est en dehors"),
+        ("wartość „hunter2” jest poza", "22003", "wartość „***” jest poza"),
+        ("el valor «hunter2» está fuera", None, "el valor «***» está fuera"),
+        ("date field value out of range: 2041-13-11", "22008", "date field value out of range: ***"),
+        (
+            'invalid byte sequence for encoding "UTF8": 0xe9 0x72',
+            "22021",
+            'invalid byte sequence for encoding "UTF8": ***',
+        ),
+        ('syntax error in tsquery: "hunter2 x"', "42601", 'syntax error in tsquery: "***"'),
+        ('bad address "hunter2"', "P0001", 'bad address "***"'),
+        ("Duplicate entry 'it's hunter2' for key 'u'", "23000", "Duplicate entry '***' for key 'u'"),
+        (
+            "Incorrect integer value: 'a' for column 'hunter2' for column `s`.`t`.`c` at row 1",
+            "22007",
+            "Incorrect integer value: '***' for column `s`.`t`.`c` at row 1",
+        ),
+        ("Doppelter Eintrag 'hunter2' für Schlüssel 'u'", "23000", "Doppelter Eintrag '***'"),
+        (
+            "Illegal double '1e400' value found during parsing",
+            "22007",
+            "Illegal double '***' value found during parsing",
+        ),
+        (
+            "You have an error, the right syntax to use near 'VALUEZ ('hunter2', 5)' at line 1",
+            "42000",
+            "You have an error, the right syntax to use near 'VALUEZ***' at line 1",
+        ),
+        (
+            "Could not decode to UTF-8 column 'name' with text 'hunter2'",
+            None,
+            "Could not decode to UTF-8 column 'name' with text '***'",
+        ),
+        ("timestamp too large (after year 10K): '10000-01-01'", None, "timestamp too large (after year 10K): '***'"),
+        ("invalid literal for int() with base 10: b'hunter2", None, "invalid literal for int() with base 10: b'***"),
+    ],
+)
+def test_values_are_masked_in_every_language(text: str, sqlstate: str | None, masked: str) -> None:
+    assert mask_values(text, sqlstate) == masked
+    assert mask_values(masked, sqlstate) == masked
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("text", "sqlstate"),
+    [
+        ('relation "orders" does not exist', "42P01"),
+        ('column "x" of relation "y" does not exist', "42703"),
+        ('null value in column "x" of relation "y" violates not-null constraint', "23502"),
+        ('duplicate key value violates unique constraint "z"', "23505"),
+        ('insert or update on table "x" violates foreign key constraint "y"', "23503"),
+        ('syntax error at or near "FORM"', "42601"),
+        ('permission denied for schema "s"', "42501"),
+        ('connection to server at "127.0.0.1", port 1 failed: FATAL:  database "x" does not exist', "3D000"),
+        ("value too long for type character varying(3)", "22001"),
+        ('invalid byte sequence for encoding "UTF8": 0x00', "22021"),
+        ("Data too long for column 'c' at row 1", "22001"),
+        ("Table 'shop.orders' doesn't exist", "42S02"),
+        ("Access denied for user 'a'@'db' (using password: YES)", "28000"),
+        ('Got error 28 "No space left on device" from storage engine', "HY000"),
+        ('near "FORM": syntax error', None),
+        ("UNIQUE constraint failed: orders.id", None),
+    ],
+)
+def test_names_stay_where_they_are_known(text: str, sqlstate: str | None, known: bool) -> None:
+    assert mask_values(text, sqlstate if known else None) == text
+
+
+def test_names_stay_in_every_language_where_the_sqlstate_tells() -> None:
+    text = "doppelter Schlüsselwert verletzt Unique-Constraint »z«"
+    assert mask_values(text, "23505") == text
+
+
 PIECES = [
     "a",
     "a-",
@@ -155,6 +240,7 @@ PIECES += [
     "-----BEGIN ",
     "-----BEGIN PRIVATE KEY-----",
 ]
+PIECES += ["column '", "column 'a' ", "a' for column 'b' ", "n't", "near '", ": ", "1-"]
 PIECES += ["password={", "('password'", "('password', 'a", "password ", "authorization=", "sess_id", "fencing_token"]
 
 
@@ -164,6 +250,7 @@ def test_masking_takes_time_in_proportion_to_the_text(piece: str) -> None:
     text = piece * (400_000 // len(piece))
     started = time.process_time()  # a busy machine takes any time on the clock
     mask_credentials(text)
+    mask_values(text, "22003")
     assert time.process_time() - started < 10
 
 
@@ -207,6 +294,14 @@ class SpeechlessError(Exception):
         raise RuntimeError(SECRET)
 
 
+class DatabaseError(Exception):
+    """As PEP 249 has every driver call it."""
+
+
+class DataError(DatabaseError):
+    pass
+
+
 class OddError(Exception):
     @property
     def orig(self) -> Any:
@@ -228,6 +323,12 @@ def test_a_driver_error_that_cannot_be_shown_is_described() -> None:
     error = RuntimeError("outside")
     error.orig = SpeechlessError(SpeechlessError())  # type: ignore[attr-defined]
     assert describe_error(error).startswith("RuntimeError: ")
+
+
+def test_a_driver_error_outside_of_sqlalchemy_is_described_without_values() -> None:
+    assert describe_error(DataError(1292, "Wert: 'hunter2'")) == "DataError: 1292: Wert: '***'"
+    parts = {"S": "ERROR", "C": "22003", "M": 'value "hunter2" is out of range', "D": "Key (id)=(hunter2)"}  # pg8000
+    assert describe_error(DataError(parts)) == 'DataError: value "***" is out of range'
 
 
 def test_a_crash_loop_promises_nothing_that_does_not_help() -> None:

@@ -5,7 +5,6 @@ All storage settings that matter stand here, with the reason beside each.
 
 import contextlib
 import logging
-import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
 from resumable_sync import _postgresql
-from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials, mask_values
+from resumable_sync._driver_errors import attribute, is_driver_error, masked_arguments
+from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials
 from resumable_sync._plain import suggestion
 
 __all__ = [
@@ -171,12 +171,14 @@ def libpq_arguments(engine: Engine) -> dict[str, Any]:
 
 
 def libpq_conninfo(url: URL) -> str:
-    """Give what a connection to PostgreSQL of a URL is opened with, in the words of libpq itself."""
+    """Give what a connection to PostgreSQL of a URL is opened with, in the words of libpq itself; its text is UTF-8."""
     query = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
     arguments = {
         **_engine_options(url)["connect_args"],
         **url.translate_connect_args(username="user", database="dbname"),
         **query,
+        # ADBC hands on what libpq gives, in the encoding of the database, and Arrow takes it for UTF-8.
+        "client_encoding": "UTF8",
     }
     texts = {name: str(value).replace("\\", "\\\\").replace("'", "\\'") for name, value in arguments.items()}
     return " ".join(f"{name}='{text}'" for name, text in texts.items())
@@ -434,8 +436,6 @@ def scrub(error: BaseException) -> BaseException:
         error.hide_parameters = True
         if isinstance(error, DBAPIError) and error.orig is not None:
             scrub(error.orig)
-    elif error.args and (getattr(error, "diag", None) is not None or type(error).__module__.startswith("pymysql")):
-        message = re.split(r"\n(?:DETAIL|CONTEXT):", mask_credentials(str(error.args[-1])))[0]
-        message = mask_values(message)
-        error.args = (*error.args[:-1], message)
+    elif error.args and (is_driver_error(error) or attribute(error, "diag") is not None):
+        error.args = (*error.args[:-1], mask_credentials(masked_arguments(error)[-1]))
     return error

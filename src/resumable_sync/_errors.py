@@ -23,6 +23,8 @@ from datetime import datetime
 
 from typing_extensions import override
 
+from resumable_sync._driver_errors import attribute, is_driver_error, masked_arguments, text_of
+
 __all__ = [
     "ConfigurationError",
     "CrashLoopError",
@@ -39,7 +41,6 @@ __all__ = [
     "TransientError",
     "describe_error",
     "mask_credentials",
-    "mask_values",
 ]
 
 MAX_ERROR_LENGTH = 2_000
@@ -354,15 +355,6 @@ _CREDENTIALS = [
     ),
     (re.compile(r"(?i)\b(bearer|basic)\s{1,8}[A-Za-z0-9._~+/=-]{8,}+"), r"\1 ***"),
 ]
-# What databases quote of a record in the first line of their message.
-_VALUES = [
-    (re.compile(r"(?s)(Duplicate entry )'.*'( for key )"), r"\1'***'\2"),
-    (
-        re.compile(r"(?s)((?:Incorrect|Truncated incorrect|Invalid|out of range)[^':]*:? ?)'.*?'( for | in |$)"),
-        r"\1'***'\2",
-    ),
-    (re.compile(r"(?s)(: )\".*\""), r'\1"***"'),
-]
 
 
 def mask_credentials(text: str) -> str:
@@ -386,47 +378,20 @@ def _mask_userinfo(match: re.Match[str]) -> str:
     return f"://{user}:***@{rest}" if colon else match[0]
 
 
-def mask_values(text: str) -> str:
-    """Give the text of a database's error with the values that it quotes replaced by `***`."""
-    for pattern, replacement in _VALUES:
-        text = pattern.sub(replacement, text)
-    return text
-
-
 def describe_error(error: BaseException) -> str:
     """Say what an error is, in a form that may be stored and logged.
 
-    A database's error is cut down to its own first line: SQLAlchemy appends the statement and its parameters,
-    PostgreSQL details that quote keys and rows, and both would put record values into logs.
+    A database's error is cut down to its own first line, without values: SQLAlchemy appends the statement and its
+    parameters, PostgreSQL details that quote keys and rows, and all would put record values into logs.
 
     Returns:
         `"Type: message"`, at most 2,000 characters, credentials masked.
     """
-    message = _text_of(error)
-    origin = _attribute(error, "orig")
+    origin = attribute(error, "orig")
     driver_error = origin if isinstance(origin, BaseException) else error
-    primary = _attribute(_attribute(driver_error, "diag"), "message_primary")
-    if isinstance(primary, str):
-        message = primary
-    elif driver_error is not error:
-        arguments = driver_error.args
-        message = ": ".join(map(_text_of, arguments)) if arguments else _text_of(driver_error)
-    if isinstance(primary, str) or driver_error is not error:
-        message = mask_values(message).split("\nDETAIL:")[0].split("\nCONTEXT:")[0]
+    if driver_error is not error or is_driver_error(error) or attribute(error, "diag") is not None:
+        message = ": ".join(masked_arguments(driver_error))
+    else:
+        message = text_of(error)
     text = f"{type(error).__name__}: {mask_credentials(message)}"
     return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
-
-
-def _text_of(value: object) -> str:
-    # Saying what failed must not fail: the error would hide the one it is about.
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 - it is foreign code
-        return f"(the text of this {type(value).__name__} cannot be had)"
-
-
-def _attribute(value: object, name: str) -> object:
-    try:
-        return getattr(value, name, None)
-    except Exception:  # noqa: BLE001 - a property is foreign code
-        return None

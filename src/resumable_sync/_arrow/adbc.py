@@ -30,6 +30,12 @@ _BY_SCHEME = {
 }
 _KINDS = {"adbc_driver_postgresql": "postgresql", "adbc_driver_sqlite": "sqlite"}
 _VENDORS = {"PostgreSQL": "postgresql", "SQLite": "sqlite"}
+_SETTINGS = {
+    # As `libpq_conninfo` asks for it, on a connection that a function of the caller's gave.
+    "postgresql": "SET client_encoding = 'UTF8'",
+    # Another writer is waited for as long as anywhere.
+    "sqlite": f"PRAGMA busy_timeout = {LOCK_TIMEOUT * 1000}",
+}
 
 
 # What a process that was forked inherited: closing it would end connections that belong to its parent.
@@ -175,10 +181,9 @@ def _opened(connection: Any, kind: str | None) -> AdbcConnection:
     if kind is None:
         kind = _VENDORS.get(str(connection.adbc_get_info().get("vendor_name")), "other")
     opened = AdbcConnection(connection, kind)
-    if kind == "sqlite":
-        # Another writer is waited for as long as anywhere.
+    if kind in _SETTINGS:
         with opened.cursor() as cursor:
-            cursor.run(f"PRAGMA busy_timeout = {LOCK_TIMEOUT * 1000}")
+            cursor.run(_SETTINGS[kind])
     return opened
 
 

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import Any, Self
 from uuid import UUID
 
-from resumable_sync._errors import MissingExtraError, mask_credentials, mask_values
+from resumable_sync._driver_errors import mask_values
+from resumable_sync._errors import MissingExtraError, mask_credentials
 
 __all__ = ["ADBC", "AdbcConnection", "AdbcCursor", "adbc_dbapi", "postgresql_literal"]
 
@@ -264,7 +265,7 @@ def clean(error: Any, kind: str) -> Any:
     details = dict(getattr(error, "details", None) or ())
     primary = next((details[name] for name in _PRIMARY if name in details), None)
     text = primary.decode("utf-8", "replace") if isinstance(primary, bytes) else str(error).partition("\n")[0]
-    text = mask_values(mask_credentials(_PREFIX.sub("", text)))
+    text = mask_values(mask_credentials(_PREFIX.sub("", text)), getattr(error, "sqlstate", None))
     cleaned = type(error)(
         text,
         status_code=getattr(error, "status_code", None),
@@ -313,8 +314,14 @@ def postgresql_literal(value: Any) -> str:  # noqa: PLR0911 - a return per kind
     raise TypeError(msg)
 
 
+_DAY = 86_400_000_000
+"""Microseconds."""
+
+
 def _key_text(scalar: Any) -> str:
     value = scalar.as_py()
+    if isinstance(value, time) and scalar.value == _DAY:
+        return "24:00"  # of which Python makes the beginning of the day
     if isinstance(value, bytes) and str(scalar.type).startswith("fixed_size_binary"):
         return str(UUID(bytes=value))  # before Arrow knew them
     if isinstance(value, bytes):

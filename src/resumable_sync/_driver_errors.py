@@ -1,0 +1,96 @@
+"""What may be said of a database driver's error: names of tables and columns, and no values of records.
+
+Databases quote the ones as they quote the others, in as many ways as there are languages. A name is known by the word
+before it, in English, or by the SQLSTATE; whatever else is quoted is masked.
+"""
+
+import re
+
+__all__ = ["attribute", "is_driver_error", "mask_values", "masked_arguments", "text_of"]
+
+_NAMING = {"08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+"""Classes of SQLSTATE in whose messages PostgreSQL quotes names."""
+_NAMING_AND_MORE = {"23000", "42000", "42601"}
+"""Among them those that MySQL gives to duplicate keys, and PostgreSQL to what is no text of a tsquery or hstore."""
+
+_QUOTES = "\"'\u00ab\u00bb\u201e\u201c\u201d\u201a\u2018\u2019\u2039\u203a\u300c\u300d\u300e\u300f"
+_IN_QUOTES = rf"[{_QUOTES}][^{_QUOTES}]*+[{_QUOTES}]"
+_BEFORE_NAMES = (
+    r"(?:[Cc]olumn(?: name)?|constraint|database|encoding|[Ff]ield|file|host(?: name)?|index|option|parameter|relation"
+    r"|role|schema|server (?:at|on)|socket|[Tt]able|type|user)"
+)
+_NAME = rf"\b(?:{_BEFORE_NAMES} {_IN_QUOTES}(?:@{_IN_QUOTES})?|error \d+ {_IN_QUOTES})"
+# Up to the last quote, since a value may hold quotes itself; MySQL names a column or key behind it.
+_VALUE = re.compile(
+    rf"(?s)\A((?:{_NAME}|(?<=n)'(?=t\b)|[^{_QUOTES}])*+)([{_QUOTES}])"
+    rf"(?:.*(')(?= for (?:column|key) '[^{_QUOTES}]*+'(?: at row \d+)?$)|.*([{_QUOTES}])|.*)"
+)
+# What PostgreSQL does not quote of a value is a number, or follows a colon. U+0000 is worth knowing, and no secret.
+_UNQUOTED = re.compile(
+    rf"(?s)(?<=: )(?![{_QUOTES}]|0x00$).+|(?<![A-Za-z0-9_(,])(?<! row )[-+]?(?!0x00$)\d[A-Za-z0-9_.:+-]*+"
+)
+# MySQL's text of the statement may hold values; a bare word at its beginning is none, as values are quoted there.
+_SYNTAX = re.compile(
+    r"(?s)((?:syntax error at or |You have .* syntax to use )?near [\"'](?:[^\W\d]\w*+)?)(.*)"
+    r"([\"'](?:: syntax error| at line \d+)?)"
+)
+_NO_PARTITION = 1526
+"""MySQL's number for a row that no partition takes, with the value and a SQLSTATE that tells nothing."""
+
+
+def mask_values(text: str, sqlstate: object = None) -> str:
+    """Give what a database says with the values in it replaced by `***`.
+
+    Args:
+        text: Its message, in any language.
+        sqlstate: Its SQLSTATE, where it gives one.
+    """
+    kind = sqlstate[:2] if isinstance(sqlstate, str) else ""
+    if kind in _NAMING and sqlstate not in _NAMING_AND_MORE:
+        return text
+    if syntax := _SYNTAX.fullmatch(text):
+        return f"{syntax[1]}{'***' if syntax[2] else ''}{syntax[3]}"
+    text = _VALUE.sub(r"\1\2***\3\4", text, count=1)
+    return _UNQUOTED.sub("***", text) if kind == "22" else text
+
+
+def is_driver_error(error: BaseException) -> bool:
+    """Whether an error is one that PEP 249 has drivers raise."""
+    return any(base.__name__ in ("DatabaseError", "InterfaceError") for base in type(error).__mro__)
+
+
+def masked_arguments(error: BaseException) -> list[str]:
+    """Give the arguments of a driver's error as they may be shown, at least one.
+
+    PostgreSQL's details quote keys and whole rows, and are left out.
+    """
+    diag, sqlstate = attribute(error, "diag"), attribute(error, "sqlstate")
+    primary = attribute(diag, "message_primary")
+    if isinstance(primary, str):
+        return [mask_values(primary, sqlstate or attribute(diag, "sqlstate"))]
+    if error.args and isinstance(error.args[0], dict):  # pg8000's
+        return [mask_values(str(error.args[0].get("M")), error.args[0].get("C"))]
+    sqlstate = "22000" if error.args[:1] == (_NO_PARTITION,) else sqlstate
+    return [_masked(argument, sqlstate) for argument in error.args or (text_of(error),)]
+
+
+def _masked(argument: object, sqlstate: object) -> str:
+    text = re.split(r"\n(?:DETAIL|CONTEXT):", text_of(argument))[0]
+    return text if isinstance(argument, int) else mask_values(text, sqlstate)
+
+
+def text_of(value: object) -> str:
+    """Give the text of a value, whatever it is."""
+    # Saying what failed must not fail: the error would hide the one it is about.
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - it is foreign code
+        return f"(the text of this {type(value).__name__} cannot be had)"
+
+
+def attribute(value: object, name: str) -> object:
+    """Give an attribute of a value; None if it cannot be had."""
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - a property is foreign code
+        return None

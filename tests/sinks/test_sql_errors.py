@@ -1,0 +1,101 @@
+"""No value of a record is in what is told, logged and stored of a database's error."""
+
+import itertools
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+from typing_extensions import override
+
+from resumable_sync import OffsetConnector, run_full_sync
+from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.sql import SQLJobStore
+
+
+def made(url: str, *statements: str) -> Engine:
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    return engine
+
+
+class Cards(OffsetConnector[dict[str, Any]]):
+    """Two records of one value, of which nobody knows the type before they are written."""
+
+    def __init__(self, value: str) -> None:
+        self._records = [{"id": number, "card": value} for number in (1, 2)]
+
+    @override
+    def fetch(self, offset: int, limit: int) -> list[dict[str, Any]]:
+        return self._records[offset : offset + limit]
+
+
+def chain(error: BaseException | None) -> list[str]:
+    """Give the texts of an error and of all behind it."""
+    texts: list[str] = []
+    while error is not None:
+        texts += [str(error), repr(error), str(getattr(error, "orig", ""))]
+        error = error.__cause__ or error.__context__
+    return texts
+
+
+@pytest.mark.parametrize("how", list(itertools.product([True, False], ["fail", "dead_letter"])), ids=str)
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        ("bigint > integer", "4111111111111111"),
+        ("numeric > double precision", f"4{'1' * 400}"),
+        ("text > date", "2041-13-11"),
+        ("text > date", 'hunter2"x'),
+    ],
+)
+def test_values_that_do_not_fit_on_postgresql(
+    new_database: Callable[[str], str], caplog: Any, declared: str, value: str, *, how: tuple[bool, Any]
+) -> None:
+    fast_path, on_refused = how
+    there, here = declared.split(" > ")
+    source, target = new_database("postgresql"), new_database("postgresql")
+    made(source, f"CREATE TABLE cards (id int PRIMARY KEY, card {there})", "INSERT INTO cards (id) VALUES (2)")
+    made(source, f"INSERT INTO cards VALUES (1, '{value}')")
+    made(target, f"CREATE TABLE cards (id int PRIMARY KEY, card {here})")
+    caplog.set_level(logging.DEBUG, "resumable_sync")
+    with SQLJobStore(target) as store, closing(SQLConnector(source, "cards")) as connector:
+        told = []
+        try:
+            run_full_sync(
+                "j", connector, SQLSink("cards", "append"), store=store, fast_path=fast_path, on_refused=on_refused
+            )
+        except Exception as error:
+            told += chain(error)
+        job = store.load("j")
+        letters = [letter.error for letter in store.dead_letters("j")]
+    assert job is not None
+    assert job.status == ("failed" if on_refused == "fail" else "incomplete")
+    assert told or letters
+    assert not [part for part in (*told, *letters, str(job.error), caplog.text) if value[:7] in part]
+
+
+@pytest.mark.parametrize("language", ["en_US", "de_DE", "fr_FR", "ja_JP"])
+@pytest.mark.parametrize(
+    ("narrow", "value"), [("date", "hunter2"), ("int", "it's hunter2"), ("varchar(20) UNIQUE", "1' for key 'hunter2")]
+)
+def test_values_that_mariadb_refuses(
+    new_database: Callable[[str], str], language: str, narrow: str, value: str
+) -> None:
+    plain = new_database("mariadb")
+    made(plain, f"CREATE TABLE cards (id int PRIMARY KEY, card {narrow})")
+    target = make_url(plain).update_query_dict({"init_command": f"SET lc_messages='{language}'"})
+    with SQLJobStore(target) as store:
+        with pytest.raises(Exception, match=r"\*\*\*") as caught:
+            run_full_sync("j", Cards(value), SQLSink("cards", "append"), store=store)
+        job = store.load("j")
+    assert job is not None
+    assert not [part for part in (*chain(caught.value), str(job.error)) if "hunter2" in part]
+    if language == "en_US":
+        assert "card" in str(caught.value)
