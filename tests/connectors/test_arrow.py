@@ -99,6 +99,9 @@ def test_types_of_postgresql_are_exact(postgres_url: str, made: list[ArrowConnec
         ("numeric", "'NaN'", "does not fit decimal128"),
         ("numeric", "1e25", "does not fit decimal128"),
         ("timestamp", "'infinity'", "times that Python has not"),
+        ("timestamp[]", "'{infinity}'", "times that Python has not"),
+        ("time", "'24:00'", "times that Python has not"),
+        ("time[]", "'{24:00}'", "times that Python has not"),
         ("interval", "'1 month'", "interval of months"),
         ("inet", "'10.0.0.1'", "does not give in a form"),
         ("oid", "1", "does not give in a form"),
@@ -144,16 +147,47 @@ def test_types_of_sqlite_are_those_declared(shop: Callable[..., str], made: list
         ("BLOB", (b"x", "x")),
         ("", ("1", 1)),
         ("", (b"x", "x")),
+        # A text that is no number to SQLite, and one to Python.
+        ("NUMERIC(14, 9)", ("1_000", 2.718281828)),
+        ("JSON", (2.718281828459045, "{}")),
+        ("JSON", (1, 0.5)),
+        ("JSON", (1, 2.718281828459045, "{}")),
+        ("JSON", (float("inf"), "{}")),
+        ("JSON", (b"{}", "{}")),
     ],
     ids=str,
 )
 def test_what_sqlites_driver_would_merge_is_refused(
-    shop: Callable[..., str], made: list[ArrowConnector], declared: str, values: tuple[Any, Any]
+    shop: Callable[..., str], made: list[ArrowConnector], declared: str, values: tuple[Any, ...]
 ) -> None:
     made.append(ArrowConnector(shop(f"x {declared}", *enumerate(values, 1)), "t"))
     with pytest.raises(ValueError, match="column 'x' holds") as caught:
+        tables(made[0], 3)
+    assert not any(value in str(caught.value) for value in ("20260131", "2.718"))
+
+
+@pytest.mark.parametrize(
+    ("declared", "text"),
+    [
+        ("DATETIME", "2026-01-31 12:00:00.123456789"),
+        ("DATETIME", "2026-01-31T12:00:00.0000001+01:00"),
+        ("TIME", "12:00:00.1234567"),
+    ],
+)
+def test_parts_of_a_microsecond_are_refused(
+    shop: Callable[..., str], made: list[ArrowConnector], declared: str, text: str
+) -> None:
+    made.append(ArrowConnector(shop(f"x {declared}", (1, text)), "t"))
+    with pytest.raises(ValueError, match="column 'x' holds a time of more than six decimals") as caught:
         tables(made[0])
-    assert "20260131" not in str(caught.value)
+    assert text not in str(caught.value)
+
+
+def test_decimals_of_a_time_that_are_zero_are_none(shop: Callable[..., str], made: list[ArrowConnector]) -> None:
+    row = (1, "2026-01-31 12:00:00.123456000", "12:00:00.123456000")
+    made.append(ArrowConnector(shop("at DATETIME, t TIME", row), "t"))
+    (found,) = tables(made[0])[0].to_pylist()
+    assert (str(found["at"]), str(found["t"])) == ("2026-01-31 12:00:00.123456", "12:00:00.123456")
 
 
 def test_a_key_of_text_and_params_come_back_exactly(postgres_url: str, made: list[ArrowConnector]) -> None:
@@ -287,3 +321,12 @@ def test_a_forked_process_has_connections_of_its_own(shop: Callable[..., str], m
     pool: Any = engine.pool
     assert pool.checkedin() == 1
     engine.dispose()
+
+
+def test_the_end_of_a_day_as_a_key_is_not_its_beginning(postgres_url: str, made: list[ArrowConnector]) -> None:
+    execute(postgres_url, "CREATE TABLE t (k time PRIMARY KEY)", "INSERT INTO t VALUES ('0:00'), ('12:00'), ('24:00')")
+    made.append(ArrowConnector(postgres_url, "t"))
+    pages = made[0].read(None, 2)
+    assert len(next(pages).records) == 2
+    with pytest.raises(ValueError, match="column 'k' holds times that Python has not"):
+        next(pages)

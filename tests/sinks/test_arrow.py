@@ -143,6 +143,33 @@ def test_sqlite_gets_what_sqlsink_writes(tmp_path: Path, made: list[Any]) -> Non
             copy(made[0], pa.table({"n": values}))
 
 
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (2**63 - 1, pa.timestamp("us")),
+        (-(2**63), pa.timestamp("us", "UTC")),
+        (2**62, pa.timestamp("s")),
+        (253_402_300_800, pa.timestamp("s")),
+        (86_400_000_000, pa.time64("us")),
+        (-1, pa.time32("ms")),
+        (2**31 - 1, pa.date32()),
+        (2**60, pa.date64()),
+    ],
+    ids=str,
+)
+def test_times_that_sqlite_has_no_text_for_are_refused(tmp_path: Path, made: list[Any], number: int, kind: Any) -> None:
+    pytest.importorskip("adbc_driver_sqlite", reason="ADBC's driver for SQLite is not installed")
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        database.execute("CREATE TABLE t (x)")
+    made.append(ArrowSink("t", "append", f"sqlite:///{tmp_path}/t.db"))
+    values = pa.array([number], pa.int64() if kind.bit_width == 64 else pa.int32()).cast(kind)
+    with pytest.raises(ValueError, match="column 'x' holds") as caught:
+        copy(made[0], pa.table({"x": values}))
+    assert str(number) not in str(caught.value)
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        assert database.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
 class Other:
     """A driver of a database that says it is another one than it is, and may forget what transactions are."""
 

@@ -79,11 +79,13 @@ KEPT: dict[str, tuple[Any, Any, Any, Any]] = {
     "buffer": (types.LargeBinary(), bytearray(b"ab"), pa.binary(), b"ab"),
     "datetime": (types.DateTime(), MOMENT, NAIVE, MOMENT),
     "datetime of SQLite": (types.DateTime(), "2026-03-29 01:30:00.123456", NAIVE, MOMENT),
+    "datetime of nine digits": (types.DateTime(), "2026-03-29 01:30:00.123456000", NAIVE, MOMENT),
     "old datetime": (types.DateTime(), MOMENT.replace(year=1), NAIVE, MOMENT.replace(year=1)),
     "instant": (types.DateTime(timezone=True), ZONED, INSTANT, UTC),
     "date": (types.Date(), dt.date(1, 2, 3), pa.date32(), dt.date(1, 2, 3)),
     "date of SQLite": (types.Date(), "2026-01-31", pa.date32(), dt.date(2026, 1, 31)),
     "time": (types.Time(), dt.time(23, 59, 58, 7), pa.time64("us"), dt.time(23, 59, 58, 7)),
+    "time of nine digits": (types.Time(), "23:59:58.000007000", pa.time64("us"), dt.time(23, 59, 58, 7)),
     "time of MySQL": (types.Time(), dt.timedelta(hours=1), pa.time64("us"), dt.time(1)),
     "time with a zone": (types.Time(timezone=True), dt.time(1, tzinfo=BERLIN), pa.string(), "01:00:00+02:00"),
     "interval": (postgresql.INTERVAL(), dt.timedelta(-1, 1), pa.duration("us"), dt.timedelta(-1, 1)),
@@ -428,7 +430,7 @@ def test_a_number_that_no_column_has_room_for(postgres_url: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "moment", ["timestamp 'infinity'", "timestamptz '-infinity'", "date 'infinity'", "date '10000-1-1'"]
+    "moment", ["timestamp 'infinity'", "timestamptz '-infinity'", "date 'infinity'", "date '10000-1-1'", "time '24:00'"]
 )
 def test_times_that_python_has_not(postgres_url: str, tmp_path: Path, moment: str) -> None:
     engine = create_engine(postgres_url)
@@ -442,6 +444,20 @@ def test_times_that_python_has_not(postgres_url: str, tmp_path: Path, moment: st
     for form in (COPY_TEXT, POSTGRESQL_ARROW):
         with pytest.raises(ValueError, match="column 'x' holds"):
             run_full_sync("copy", source, Only(tmp_path / "t", form), store=MemoryJobStore())
+    source.close()
+
+
+def test_text_of_copy_that_begins_like_a_file(postgres_url: str, tmp_path: Path) -> None:
+    words = ["\ufeff", "\ufeff\ufeff", "\ufeffa\t\\b", "\ufeffc"]
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql('CREATE TABLE t (word text COLLATE "C" PRIMARY KEY)')
+        connection.exec_driver_sql("INSERT INTO t VALUES (%s)", [(word,) for word in words])
+    engine.dispose()
+    source = SQLConnector(postgres_url, "t")
+    for form in ("records", COPY_TEXT, POSTGRESQL_ARROW):
+        run_full_sync("copy", source, Only(tmp_path / form, form), store=MemoryJobStore(), batch_size=1)
+        assert sorted(parquet.read_table(tmp_path / form)["word"].to_pylist()) == sorted(words), form
     source.close()
 
 
@@ -490,3 +506,26 @@ def test_from_sqlite(sqlite_url: str, tmp_path: Path) -> None:
         2.0,
         '{"a": 1}',
     ]
+
+
+@pytest.mark.parametrize(
+    ("declared", "text"),
+    [("DATETIME", "2026-01-31 12:00:00.123456789"), ("TIME", "12:00:00.1234567"), ("TIME", "12:00:00,0000001")],
+)
+def test_parts_of_a_microsecond_from_sqlite(sqlite_url: str, tmp_path: Path, declared: str, text: str) -> None:
+    engine = create_engine(sqlite_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE t (id INTEGER PRIMARY KEY, x {declared})")
+        connection.exec_driver_sql("INSERT INTO t VALUES (1, ?)", (text,))
+    engine.dispose()
+    source = SQLConnector(sqlite_url, "t")
+    with pytest.raises(ValueError, match="column 'x' was given a time of more than six decimals") as caught:
+        run_full_sync("copy", source, ParquetSink(tmp_path), store=MemoryJobStore())
+    source.close()
+    assert text not in str(caught.value)
+
+
+def test_parts_of_a_microsecond_of_an_instant(tmp_path: Path) -> None:
+    columns = [Column(name="a", type=types.DateTime(timezone=True))]
+    with pytest.raises(ValueError, match="column 'a' was given a time of more than six decimals"):
+        written(ParquetSink(tmp_path), tmp_path, (["a"], [("2026-01-31T12:00:00.1234567Z",)]), columns=columns)

@@ -115,13 +115,14 @@ def check_times(name: str, column: Any) -> None:
     """
     import pyarrow.compute as pc  # noqa: PLC0415 - an optional package
 
-    pa = pyarrow()
-    if pa.types.is_time(column.type):
-        return
-    first, last = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=dt.UTC)
-    naive = pa.timestamp("us") if pa.types.is_timestamp(column.type) else column.type
-    bounds = [pa.scalar(each.replace(tzinfo=None), naive).cast(column.type) for each in (first, last)]
+    pa, kind = pyarrow(), column.type
+    if pa.types.is_time(kind):
+        bounds = [pa.scalar(each, kind) for each in (dt.time.min, dt.time.max)]
+    else:
+        first, last = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=dt.UTC)
+        naive = pa.timestamp("us") if pa.types.is_timestamp(kind) else kind
+        bounds = [pa.scalar(each.replace(tzinfo=None), naive).cast(kind) for each in (first, last)]
     ends = pc.min_max(column)
     if ends["min"].is_valid and (pc.less(ends["min"], bounds[0]).as_py() or pc.greater(ends["max"], bounds[1]).as_py()):
-        msg = f"column {name!r} holds times that Python has not (infinity, before year 1); leave them out"
+        msg = f"column {name!r} holds times that Python has not (infinity, before year 1, 24:00); leave them out"
         raise ValueError(msg)

@@ -23,6 +23,12 @@ MOST_DIGITS, FREE_SCALE = 38, 18
 _BIGGEST_WHOLE = 2.0**53
 """Up to it every whole number is a double, so that one which was made a double is the same one."""
 
+_TEXTS = {"text", "integer"}
+"""What SQLite's driver makes texts of without a loss; it cuts fractions beside a text to seven digits."""
+
+_FINER = r"[.,]\d{6}\d*[1-9]"
+"""Parts of a microsecond, which Python drops when it reads a time."""
+
 _PG_TYPE, _PG_MOD = b"POSTGRESQL:type", b"POSTGRESQL:typmod"
 
 Convert = Callable[[str, Any], Any]
@@ -111,7 +117,7 @@ def _postgresql_list(field: Any) -> Exact:
     inner = field.type.value_field
     declared = (field.metadata or {}).get(_PG_TYPE, b"").decode("utf-8", "replace")
     item = _postgresql(pa.field(field.name, inner.type, metadata={_PG_TYPE: declared.removeprefix("_")}))
-    if item.kind == inner.type:
+    if item.kind == inner.type and item.convert is not _times:
         return Exact(kind=field.type, convert=_same)
     kind = pa.list_(item.kind)
 
@@ -166,12 +172,12 @@ def _sqlite(declared: Any, found: Any) -> Exact:
         storage = {"string": {"text"}, "binary": {"blob"}}.get(str(found))
         return Exact(kind=found, convert=_only(found), storage=storage)
     if isinstance(declared, sa.JSON):
-        return Exact(kind=pa.string(), convert=_text, storage={"text", "integer"}, document=True)
+        return Exact(kind=pa.string(), convert=_text, storage=_TEXTS, document=True)
     if isinstance(declared, sa.Numeric) and not isinstance(declared, sa.Float):
         number = pa.decimal128(MOST_DIGITS, FREE_SCALE)
         if declared.precision is not None:
             number = _room(max(declared.precision, declared.scale or 0), declared.scale or 0)
-        return Exact(kind=number, convert=_decimal(number))
+        return Exact(kind=number, convert=_decimal(number), storage=_TEXTS)
     for kinds, kind, convert in (
         (sa.Boolean, pa.bool_(), _boolean),
         (sa.Integer, pa.int64(), _only(pa.int64())),
@@ -307,6 +313,8 @@ def _microseconds(value: Any) -> int:
 
 def _parsed(kind: Any, parse: Callable[[str], Any]) -> Convert:
     """Give what reads times that are kept as text."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - an optional package
+
     pa = pyarrow()
 
     def convert(name: str, column: Any) -> Any:
@@ -316,9 +324,11 @@ def _parsed(kind: Any, parse: Callable[[str], Any]) -> Convert:
             return column.cast(kind)
         except pa.ArrowException:
             pass
+        if pc.any(pc.match_substring_regex(column, _FINER)).as_py():
+            raise ValueError(f"column {name!r} holds a time of more than six decimals; CAST it to text in a query")
         try:
             return pa.array([None if text is None else parse(text) for text in column.to_pylist()], kind)
-        except (pa.ArrowException, ValueError):
+        except (pa.ArrowException, ValueError, OverflowError):
             pass
         raise ValueError(f"column {name!r} holds a text that is no {kind}; CAST it in a query, or use SQLConnector")
 

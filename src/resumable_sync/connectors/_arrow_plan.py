@@ -104,17 +104,23 @@ class ArrowPlan(KeysetPlan):
         Raises:
             ValueError: If they were not.
         """
-        names = [name for name in self._looks if rows.column(name).null_count < len(rows)]
+        merged = {pyarrow().string(), pyarrow().binary()}
+        names = [
+            name
+            for name in self._looks
+            if rows.column(name).type in merged and rows.column(name).null_count < len(rows)
+        ]
         if not names:
             return
         quote = connection.dialect.identifier_preparer.quote_identifier
-        kinds = ", ".join(f"{end}(nullif(typeof({quote(name)}), 'null'))" for name in names for end in ("min", "max"))
+        # All of them: of integer, real and text the ends alone would hide the real, which loses its digits in a text.
+        kinds = ", ".join(f"group_concat(DISTINCT nullif(typeof({quote(name)}), 'null'))" for name in names)
         look = f"SELECT {kinds} FROM ({statement.text}) AS page"  # noqa: S608 - our own statement
         found = self._run(connection, Statement(text=look, names=statement.names, fixed=statement.fixed), values, 1)[0]
         for place, name in enumerate(names):
-            ends = {found.column(2 * place)[0].as_py(), found.column(2 * place + 1)[0].as_py()}
-            if not ends <= set(self.exact[name].storage or ()):
-                kinds = " and ".join(sorted(ends))
+            classes = found.column(place)[0].as_py().split(",")
+            if not set(classes) <= set(self.exact[name].storage or ()):
+                kinds = " and ".join(sorted(classes))
                 msg = f"column {name!r} holds values of the types {kinds}, of which ADBC's driver makes one; CAST them"
                 raise ValueError(f"{msg} to one type in a query, or use SQLConnector")
 

@@ -6,6 +6,7 @@ What does not fit the type of its column raises `ValueError` with the column's n
 import datetime as dt
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -347,6 +348,17 @@ def _unzoned(value: dt.time) -> dt.time:
     return value
 
 
+# Parts of a microsecond, which fromisoformat drops without a word.
+_FINER = re.compile(r"[.,]\d{6}\d*[1-9]")
+
+
+def _of_six_decimals(text: str) -> str:
+    if _FINER.search(text):
+        msg = "was given a time of more than six decimals"
+        raise MisfitError(msg)
+    return text
+
+
 def _iso(value: Any) -> str:
     return str(value.isoformat())
 
@@ -381,15 +393,15 @@ _CONVERTERS: dict[tuple[str, type], Converter] = {
     ("bytes", bytes): bytes,
     ("bytes", UUID): lambda value: value.bytes,
     ("instant", dt.datetime): _aware,
-    ("instant", str): lambda value: _aware(dt.datetime.fromisoformat(value)),
+    ("instant", str): lambda value: _aware(dt.datetime.fromisoformat(_of_six_decimals(value))),
     ("datetime", dt.datetime): _naive,
     ("datetime", dt.date): lambda value: dt.datetime.combine(value, dt.time()),
-    ("datetime", str): lambda value: _naive(dt.datetime.fromisoformat(value)),
+    ("datetime", str): lambda value: _naive(dt.datetime.fromisoformat(_of_six_decimals(value))),
     ("date", dt.date): _same,
     ("date", dt.datetime): _midnight,
     ("date", str): dt.date.fromisoformat,
     ("time", dt.time): _unzoned,
     ("time", dt.timedelta): time_of_day,
-    ("time", str): lambda value: _unzoned(dt.time.fromisoformat(value)),
+    ("time", str): lambda value: _unzoned(dt.time.fromisoformat(_of_six_decimals(value))),
     ("duration", dt.timedelta): _same,
 }

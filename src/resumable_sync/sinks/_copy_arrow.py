@@ -1,5 +1,6 @@
 """The text that PostgreSQL's COPY writes, as Arrow arrays, without making Python values of it."""
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -122,6 +123,8 @@ def _parsed(records: CopyText, types: Mapping[str, Any], names: Sequence[str]) -
     from pyarrow import csv  # noqa: PLC0415 - an optional package
 
     data = records.data
+    if data.startswith(codecs.BOM_UTF8):
+        data = codecs.BOM_UTF8 + data  # the parser skips one, and this is the first character of a value
     return csv.read_csv(
         pyarrow().BufferReader(data),
         read_options=csv.ReadOptions(column_names=names, block_size=len(data) + 1),

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from resumable_sync._arrow.columns import pyarrow
+from resumable_sync._arrow.columns import check_times, pyarrow
 from resumable_sync._database import driver_cursor
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch
@@ -212,11 +212,11 @@ def _for_sqlite(target: TargetColumn, column: Any) -> Any:  # noqa: PLR0911 - a 
         return _numbers(target, column)
     if types.is_timestamp(kind):
         naive = column.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.timestamp(kind.unit)) if kind.tz else column
-        return _cast(target.name, naive, pa.timestamp("us")).cast(pa.string())
+        return _time_texts(target.name, naive, pa.timestamp("us"))
     if types.is_time(kind):
-        return _cast(target.name, column, pa.time64("us")).cast(pa.string())
+        return _time_texts(target.name, column, pa.time64("us"))
     if types.is_date(kind):
-        return column.cast(pa.date32()).cast(pa.string())
+        return _time_texts(target.name, column, pa.date32())
     if types.is_duration(kind):
         return _cast(target.name, column, pa.duration("us")).cast(pa.int64())
     if types.is_nested(kind):
@@ -241,6 +241,17 @@ def _numbers(target: TargetColumn, column: Any) -> Any:
         msg = f"column {target.name!r} was given whole numbers beyond 2**53 beside fractions; declare the column TEXT"
         raise ValueError(msg)
     return pa.array(numbers, pa.int64() if whole else pa.float64())
+
+
+def _time_texts(name: str, column: Any, kind: Any) -> Any:
+    """Give the texts of times.
+
+    Raises:
+        ValueError: If one is none that Python has, too.
+    """
+    times = _cast(name, column, kind)
+    check_times(name, times)  # of others Arrow makes "<value out of range: 86400000000>"
+    return times.cast(pyarrow().string())
 
 
 def _cast(name: str, column: Any, kind: Any) -> Any:

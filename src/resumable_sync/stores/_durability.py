@@ -69,8 +69,8 @@ class Saved:
         _, least, most = self.expected(lease)
         other = " of another run" if least <= found <= most else ""
         return StoreError(
-            f"job {lease.job_id!r} stands at batch {found}{other} in its store, and not at {most}: the server crashed and "
-            "lost what durability='relaxed' had not made it keep; run again: it goes on from there"
+            f"job {lease.job_id!r} stands at batch {found}{other} in its store, and not at {most}: the server crashed "
+            "and lost what durability='relaxed' had not made it keep; run again: it goes on from there"
         )
 
     def forget(self, lease: Lease) -> None:
