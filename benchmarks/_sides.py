@@ -36,7 +36,7 @@ class Took:
     Attributes:
         seconds: Of the copy.
         cpu: Seconds of CPU, without those of the server.
-        megabytes: The most memory.
+        megabytes: The most memory, in mebibytes.
     """
 
     seconds: float

@@ -26,8 +26,10 @@ from typing_extensions import override
 
 from resumable_sync import Batch, Job, JobStatus, Page, run_full_sync, transactional
 from resumable_sync._model import new_run_id
+from resumable_sync._protocols import JobStore
 from resumable_sync.stores._durability import Durability
 from resumable_sync.stores.memory import MemoryJobStore
+from resumable_sync.stores.redis import RedisJobStore
 from resumable_sync.stores.sql import SQLJobStore
 
 BATCHES = 1_000
@@ -286,18 +288,20 @@ def trace_mariadb(server: Any, url: str, batches: int) -> list[str]:
 
 
 def saves(
-    report: Report, name: str, url: str, durability: Durability = "full", others: Mapping[str, Iterator[float]] = {}
+    report: Report,
+    name: str,
+    opened: contextlib.AbstractContextManager[JobStore],
+    others: Mapping[str, Iterator[float]] = {},
 ) -> float:
     """Measure `save` by itself, which is a transaction of its own; give the microseconds it takes.
 
     Args:
         report: Gets the line.
         name: Of the line.
-        url: Of the store; in memory if it is empty.
-        durability: Of the store.
+        opened: The store.
         others: Those that do the same without the library, in turn, and give the seconds of CPU it took.
     """
-    with SQLJobStore(url, durability=durability) if url else contextlib.nullcontext(MemoryJobStore()) as store:
+    with opened as store:
         lease = store.acquire("saved", owner="bench", ttl=600.0)
         job = Job(id="saved", status=JobStatus.RUNNING, run=1, run_id=new_run_id(), attempt=1)
         wall, cpu = [], []
@@ -354,23 +358,27 @@ def main() -> int:
         times = milliseconds(ours), milliseconds(theirs)
         costs.add(name, *times, figure=beyond, form="{:.3f} ms")
     count("SQLite", trace_sqlite)
-    bars = {"memory": saves(alone, "memory", "")}
+    bars = {"memory": saves(alone, "memory", contextlib.nullcontext(MemoryJobStore()))}
     for durability in get_args(Durability):
         synchronous = "FULL" if durability == "full" else "NORMAL"
         with sqlite_file("saved.db") as path, sqlite_file("core.db") as core, sqlite_file("bare.db") as bare:
             others = {"SQLAlchemy Core": core_moves(core, synchronous), "the driver": bare_moves(bare, synchronous)}
             name = f"SQLite, {durability}"
-            bars[name] = saves(alone, name, f"sqlite:///{path}", durability, others)
+            bars[name] = saves(alone, name, SQLJobStore(f"sqlite:///{path}", durability=durability), others)
     with postgres_server(durable=True) as server:
         url = compare_server("PostgreSQL", server, insert_postgres)
         for durability in get_args(Durability):
-            bars[f"PostgreSQL, {durability}"] = saves(alone, f"PostgreSQL, {durability}", url, durability)
+            name = f"PostgreSQL, {durability}"
+            bars[name] = saves(alone, name, SQLJobStore(url, durability=durability))
     with postgres_server(durable=False) as server:
         url = compare_server("PostgreSQL, fsync=off", server, insert_postgres)
         count("PostgreSQL", lambda batches: trace_postgres(server, url, batches))
     with servers().mariadb_server(own=True) as server:
         url = compare_server("MariaDB, no fsync", server, insert_mariadb)
         count("MariaDB", lambda batches: trace_mariadb(server, url, batches))
+        bars["MariaDB, no fsync"] = saves(alone, "MariaDB, no fsync", SQLJobStore(url))
+    with servers().redis_server(own=True) as server:
+        bars["Redis, no fsync"] = saves(alone, "Redis, no fsync", RedisJobStore(server.create_database()))
     alone.chart("checkpoint", "A checkpoint by itself, microseconds", bars)
     return costs.finish() | counts.finish() | alone.finish()
 

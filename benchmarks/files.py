@@ -119,11 +119,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "orders.csv"
         records = make(path, MEGABYTES * 1024 * 1024)
-        report = Report("files", f"A CSV file of {path.stat().st_size / 1024**2:,.0f} MB, {records:,} records")
+        report = Report("files", f"A CSV file of {path.stat().st_size / 1024**2:,.0f} MiB, {records:,} records")
         (times,) = alternate(ROUNDS, [resume(path, cursor_at(path, DEPTH))])
         report.add("resume at 99 %, first 1,000 records", figure=max(times), form="{:.1f} ms")
         growth = peak(path, records) - peak(path, records // 10)
-        report.add("memory, the whole less a tenth", figure=growth, form="{:.1f} MB")
+        report.add("memory, the whole less a tenth", figure=growth, form="{:.1f} MiB")
         short = Path(folder) / "short.csv"
         make(short, SHORT * 90)
         ours, loop = alternate(ROUNDS, [read(short), bare(short)])

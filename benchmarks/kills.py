@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from benchmarks import _loops
 from benchmarks._common import HERE, postgres_server
 from benchmarks._environments import versions
 from benchmarks._report import Report
 from benchmarks._sides import QUIET, Commands, Side, run, script, sides, started
-from benchmarks.peers import plain, source_on
+from benchmarks._tables import plain, postgres_source
 
 ROWS = int(os.environ.get("RESUMABLE_SYNC_BENCH_ROWS", "200000"))
 ROUNDS = int(os.environ.get("RESUMABLE_SYNC_BENCH_ROUNDS", "3"))
@@ -157,8 +156,7 @@ def main() -> int:
     report = Report("kills", title, "killed after", "redone", "lost", versions=versions())
     redone = {}
     with postgres_server(durable=True) as server:
-        table = _loops.SOURCE
-        source = Source(source_on(server, f"CREATE TABLE orders {table}", _loops.VALUES.format(time="TIMESTAMP"), ROWS))
+        source = Source(postgres_source(server, ROWS))
         # Without counting the source, which reads it, too.
         ours = script("resumable_sync", ["postgres"], "with_library", count=False)
         for side in (ours, *(side for side in sides("postgres") if side.name in OTHERS)):

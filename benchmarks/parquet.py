@@ -20,7 +20,7 @@ import pyarrow as pa
 from benchmarks._common import alternate, postgres_server, slowdown
 from benchmarks._loops_parquet import TABLE, VALUES, parquet_by_hand
 from benchmarks._report import Report
-from benchmarks.peers import source_on
+from benchmarks._tables import source_on
 from pyarrow import parquet
 
 from resumable_sync import run_full_sync

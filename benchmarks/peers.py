@@ -18,18 +18,19 @@ import sqlite3
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks import _loops, _loops_parquet
+from benchmarks import _loops_parquet
 from benchmarks._common import alternate, postgres_server
 from benchmarks._environments import versions
 from benchmarks._report import Report
 from benchmarks._sides import Side, Task, Took, run, sides, started
+from benchmarks._tables import plain, postgres_source, source_on, sqlite_source
 from pyarrow import parquet
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine
 
 ROWS = int(os.environ.get("RESUMABLE_SYNC_BENCH_ROWS", "500000"))
 ROUNDS = int(os.environ.get("RESUMABLE_SYNC_BENCH_ROUNDS", "5"))
@@ -38,38 +39,6 @@ TITLES: dict[Task, str] = {
     "parquet": "PostgreSQL to Parquet",
     "sqlite": "SQLite to SQLite",
 }
-
-
-def plain(url: str) -> str:
-    """Give a URL as drivers take it. The password is not looked at, but dlt wants one."""
-    return make_url(url).set(drivername="postgresql", password="trust").render_as_string(hide_password=False)
-
-
-def source_on(server: Any, table: str, values: str, rows: int = ROWS) -> str:
-    """Make the table in a database of its own; give the URL."""
-    url: str = server.create_database()
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(table)
-        numbers = f"FROM generate_series(1, {rows}) AS i"
-        connection.exec_driver_sql(f"INSERT INTO orders SELECT {values.replace('%', '%%')} {numbers}")
-        connection.exec_driver_sql("ANALYZE orders")
-    engine.dispose()
-    return plain(url)
-
-
-@contextlib.contextmanager
-def sqlite_source(rows: int = ROWS) -> Iterator[str]:
-    """Give the path of a SQLite file with the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "source.db")
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"CREATE TABLE orders {_loops.SOURCE}")
-            numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
-            connection.execute(f"INSERT INTO orders {numbers} SELECT {_loops.VALUES.format(time='TEXT')} FROM n")
-            connection.commit()
-        yield str(path)
 
 
 def into_postgres(server: Any, source: str, side: Side) -> tuple[Took, str]:
@@ -132,7 +101,7 @@ def measure(task: Task, copy: Callable[[Side], tuple[Took, str]], columns: Seque
         bars[side.name] = ROWS / statistics.median(times)
         cpu = statistics.median(took.cpu for took, _ in results)
         memory = statistics.median(took.megabytes for took, _ in results)
-        cells = f"{bars[side.name]:,.0f}", f"{cpu:.1f} s", f"{memory:,.0f} MB", *(results[0][1] for _ in columns)
+        cells = f"{bars[side.name]:,.0f}", f"{cpu:.1f} s", f"{memory:,.0f} MiB", *(results[0][1] for _ in columns)
         ratio = statistics.median(theirs / ours for theirs, ours in zip(times, seconds[0], strict=True))
         report.add(f"{TITLES[task]}: {side.name}", *cells, figure=ratio, form="{:.2f} x")
     report.chart(f"peers-{task}", f"{TITLES[task]}, rows per second", bars)
@@ -144,13 +113,12 @@ def main(tasks: Sequence[str]) -> int:
     missed = 0
     with postgres_server(durable=True) as server:
         if "postgres" in tasks:
-            source = source_on(server, f"CREATE TABLE orders {_loops.SOURCE}", _loops.VALUES.format(time="TIMESTAMP"))
-            missed |= measure("postgres", partial(into_postgres, server, source), [])
+            missed |= measure("postgres", partial(into_postgres, server, postgres_source(server, ROWS)), [])
         if "parquet" in tasks:
-            source = source_on(server, _loops_parquet.TABLE, _loops_parquet.VALUES)
+            source = source_on(server, _loops_parquet.TABLE, _loops_parquet.VALUES, ROWS)
             missed |= measure("parquet", partial(into_parquet, source), ["decimals are"])
     if "sqlite" in tasks:
-        with sqlite_source() as source:
+        with sqlite_source(ROWS) as source:
             missed |= measure("sqlite", partial(into_sqlite, source), [])
     return missed
 

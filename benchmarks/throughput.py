@@ -31,7 +31,7 @@ from benchmarks._loops import (
     sqlite_windows_by_hand,
 )
 from benchmarks._report import Report
-from benchmarks.peers import plain, source_on
+from benchmarks._tables import plain, postgres_source
 from sqlalchemy import create_engine
 
 from resumable_sync import run_full_sync
@@ -144,7 +144,7 @@ def measure_sqlite(report: Report) -> None:
 def measure_postgres(report: Report) -> None:
     """Measure PostgreSQL to PostgreSQL, both in one server."""
     with postgres_server(durable=True) as server:
-        source = source_on(server, f"CREATE TABLE orders {SOURCE}", VALUES.format(time="TIMESTAMP"), SERVER_ROWS)
+        source = postgres_source(server, SERVER_ROWS)
         urls = source, server.create_database()
         target = plain(urls[1])
         for size in SIZES:

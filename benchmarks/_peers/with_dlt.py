@@ -49,11 +49,22 @@ def parquet(source: str, target: str, **options: Any) -> None:
     run(source.replace("://", "+psycopg2://", 1), destination, file_format="parquet", **options)
 
 
+LATER = ["dlt._workspace.cli._plugins", "dlt.common.libs.sql_alchemy_compat", "dlt.sources.helpers.requests"]
+"""What every copy imports while it runs."""
+
+
 if __name__ == "__main__":
-    if sys.argv[1] != "sqlite":
-        load("psycopg2")
-    if "pyarrow" in sys.argv[4] or sys.argv[1] == "parquet":
-        load("pyarrow.parquet")
-    if "connectorx" in sys.argv[4]:
-        load("connectorx", "pyarrow.parquet")
+    target, options = sys.argv[1], sys.argv[4]
+    load(
+        *LATER,
+        *(["psycopg2", "sqlalchemy.dialects.postgresql"] if target != "sqlite" else ["sqlalchemy.dialects.sqlite"]),
+    )
+    if target == "postgres":
+        load("dlt.destinations.impl.postgres.postgres", "adbc_driver_postgresql", "adbc_driver_manager.dbapi")
+    if target == "sqlite":
+        load("sqlite3", "dlt.destinations.impl.sqlalchemy.sqlalchemy_job_client")
+    if target == "parquet" or "backend" in options:
+        load("dlt.common.libs.pyarrow", "pyarrow.parquet", "pandas")
+    if "connectorx" in options:
+        load("connectorx")
     main(postgres=postgres, sqlite=sqlite, parquet=parquet)
