@@ -205,15 +205,24 @@ def test_values_are_masked_in_every_language(text: str, sqlstate: str | None, ma
         ('Got error 28 "No space left on device" from storage engine', "HY000"),
         ('near "FORM": syntax error', None),
         ("UNIQUE constraint failed: orders.id", None),
+        ('no such column: "Order" - should this be a string literal in single-quotes?', None),
+        ("View 'a.v' references invalid table(s)", "HY000"),
     ],
 )
 def test_names_stay_where_they_are_known(text: str, sqlstate: str | None, known: bool) -> None:
     assert mask_values(text, sqlstate if known else None) == text
 
 
-def test_names_stay_in_every_language_where_the_sqlstate_tells() -> None:
-    text = "doppelter Schlüsselwert verletzt Unique-Constraint »z«"
-    assert mask_values(text, "23505") == text
+@pytest.mark.parametrize(
+    ("text", "sqlstate"),
+    [
+        ("doppelter Schlüsselwert verletzt Unique-Constraint »z«", "23505"),
+        ('prepared statement "_pg3_0" does not exist', "26000"),
+        ('new row violates check option for view "v"', "44000"),
+    ],
+)
+def test_names_stay_in_every_language_where_the_sqlstate_tells(text: str, sqlstate: str) -> None:
+    assert mask_values(text, sqlstate) == text
 
 
 PIECES = [

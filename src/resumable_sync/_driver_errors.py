@@ -8,7 +8,7 @@ import re
 
 __all__ = ["attribute", "is_driver_error", "mask_values", "masked_arguments", "text_of"]
 
-_NAMING = {"08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+_NAMING = {"08", "0A", "23", "25", "26", "28", "34", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57", "58"}
 """Classes of SQLSTATE in whose messages PostgreSQL quotes names."""
 _NAMING_AND_MORE = {"23000", "42000", "42601"}
 """Among them those that MySQL gives to duplicate keys, and PostgreSQL to what is no text of a tsquery or hstore."""
@@ -16,8 +16,8 @@ _NAMING_AND_MORE = {"23000", "42000", "42601"}
 _QUOTES = "\"'\u00ab\u00bb\u201e\u201c\u201d\u201a\u2018\u2019\u2039\u203a\u300c\u300d\u300e\u300f"
 _IN_QUOTES = rf"[{_QUOTES}][^{_QUOTES}]*+[{_QUOTES}]"
 _BEFORE_NAMES = (
-    r"(?:[Cc]olumn(?: name)?|constraint|database|encoding|[Ff]ield|file|host(?: name)?|index|option|parameter|relation"
-    r"|role|schema|server (?:at|on)|socket|[Tt]able|type|user)"
+    r"(?:[Cc]olumn(?: name)?:?|constraint|database|encoding|[Ff]ield|file|[Hh]ost(?: name)?|index|option|parameter"
+    r"|[Pp]lugin|relation|role|schema|server (?:at|on)|socket|[Tt]able|type|user|[Vv]iew)"
 )
 _NAME = rf"\b(?:{_BEFORE_NAMES} {_IN_QUOTES}(?:@{_IN_QUOTES})?|error \d+ {_IN_QUOTES})"
 # Up to the last quote, since a value may hold quotes itself; MySQL names a column or key behind it.

@@ -4,6 +4,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from resumable_sync import OffsetConnector, run_full_sync
 from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore
 
@@ -99,3 +101,39 @@ def test_values_that_mariadb_refuses(
     assert not [part for part in (*chain(caught.value), str(job.error)) if "hunter2" in part]
     if language == "en_US":
         assert "card" in str(caught.value)
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_values_that_the_source_cannot_read(
+    new_database: Callable[[str], str], tmp_path: Path, caplog: Any, fast_path: bool
+) -> None:
+    source = new_database("postgresql")
+    made(
+        source,
+        "CREATE TABLE cards (id int PRIMARY KEY, card text)",
+        "INSERT INTO cards VALUES (1, '1'), (2, 'hunter2')",
+    )
+    made(source, "CREATE VIEW numbers AS SELECT id, CAST(card AS int) AS card FROM cards")
+    caplog.set_level(logging.DEBUG, "resumable_sync")
+    told = []
+    with (
+        SQLJobStore(f"sqlite:///{tmp_path}/jobs.db") as store,
+        closing(SQLConnector(source, "SELECT * FROM numbers", "id")) as connector,
+    ):
+        try:
+            run_full_sync(
+                "j",
+                connector,
+                ParquetSink(tmp_path / "out"),
+                store=store,
+                batch_size=1,
+                fast_path=fast_path,
+                prefetch=0,
+            )
+        except Exception as error:
+            told = chain(error)
+        job = store.load("j")
+    assert job is not None
+    assert 'invalid input syntax for type integer: "***"' in str(job.error)
+    assert told
+    assert not [part for part in (*told, str(job.error), caplog.text) if "hunter2" in part]

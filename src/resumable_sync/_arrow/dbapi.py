@@ -16,7 +16,7 @@ from uuid import UUID
 from resumable_sync._driver_errors import mask_values
 from resumable_sync._errors import MissingExtraError, mask_credentials
 
-__all__ = ["ADBC", "AdbcConnection", "AdbcCursor", "adbc_dbapi", "postgresql_literal"]
+__all__ = ["ADBC", "AdbcConnection", "AdbcCursor", "adbc_dbapi", "postgresql_literal", "shown"]
 
 ADBC = "resumable_sync_adbc"
 """What SQLAlchemy calls the driver."""
@@ -262,10 +262,7 @@ def is_lost(error: Any) -> bool:
 
 def clean(error: Any, kind: str) -> Any:
     """Give an error of the driver as it may be shown, of the same class."""
-    details = dict(getattr(error, "details", None) or ())
-    primary = next((details[name] for name in _PRIMARY if name in details), None)
-    text = primary.decode("utf-8", "replace") if isinstance(primary, bytes) else str(error).partition("\n")[0]
-    text = mask_values(mask_credentials(_PREFIX.sub("", text)), getattr(error, "sqlstate", None))
+    text = shown(error)
     cleaned = type(error)(
         text,
         status_code=getattr(error, "status_code", None),
@@ -276,6 +273,14 @@ def clean(error: Any, kind: str) -> Any:
         # The driver keeps the code for itself.
         cleaned.sqlite_errorname = "SQLITE_BUSY" if text.endswith("is locked") else "SQLITE_ERROR"
     return cleaned
+
+
+def shown(error: Any) -> str:
+    """Give what the server says in an error of the driver, without values; the driver itself quotes the query."""
+    details = dict(getattr(error, "details", None) or ())
+    primary = next((details[name] for name in _PRIMARY if name in details), None)
+    text = primary.decode("utf-8", "replace") if isinstance(primary, bytes) else str(error).partition("\n")[0]
+    return mask_values(mask_credentials(_PREFIX.sub("", text)), getattr(error, "sqlstate", None))
 
 
 def _literals(parameters: Any) -> Any:

@@ -9,8 +9,8 @@ from uuid import UUID
 import attrs
 from sqlalchemy import Connection
 
+from resumable_sync._arrow.dbapi import shown
 from resumable_sync._database import wrap_error
-from resumable_sync._errors import mask_credentials
 from resumable_sync._formats import POSTGRESQL_ARROW, ArrowRows, Format
 from resumable_sync.connectors._plan import Key, KeysetPlan
 
@@ -96,14 +96,13 @@ class ArrowPages:
 
 
 def _usual(error: Any, connection: Connection) -> Exception:
-    """Give the error that the usual driver would have raised; this driver's own quotes the query, with keys in it."""
+    """Give the error that the usual driver would have raised."""
     import psycopg  # noqa: PLC0415 - an optional package
 
-    text = mask_credentials(str(error).partition("\n")[0])
     kind: type[psycopg.Error] = psycopg.OperationalError if error.sqlstate is None else psycopg.DatabaseError
     with contextlib.suppress(KeyError):
         kind = psycopg.errors.lookup(error.sqlstate or "")
-    return wrap_error(kind(text), connection)
+    return wrap_error(kind(shown(error)), connection)
 
 
 def _text(value: Any) -> str:
