@@ -154,9 +154,10 @@ def test_saving_limits_how_long_the_transaction_may_be_idle_where_the_server_can
     assert "set_config" not in sql("save", SQLITE) + sql("save", MYSQL)
 
 
-def test_a_relaxed_save_asks_for_the_batches_that_it_stands_on_and_lets_the_commit_not_wait() -> None:
+def test_a_relaxed_save_asks_for_the_run_and_the_batches_that_it_stands_on_and_lets_the_commit_not_wait() -> None:
     where, _, told = sql("save", POSTGRESQL).partition(" RETURNING ")
-    bounds = "processed_batches BETWEEN %(b_least)s AND %(b_most)s"
+    run = "CAST(%(b_run)s AS VARCHAR(36))"
+    bounds = f"processed_batches BETWEEN %(b_least)s AND %(b_most)s AND ({run} IS NULL OR run_id = {run})"
     enlisted = f"{where} AND {bounds} RETURNING {told}"
     assert sql("save_enlisted", POSTGRESQL, relaxed=True) == enlisted  # how it commits is its caller's business
     assert sql("save", POSTGRESQL, relaxed=True) == (
