@@ -62,8 +62,8 @@ class SQLConnector(TableSource[Row], RangeConnector, FormattingConnector):
 
     Before the first page of a run the key's columns are looked up and their types checked; unless the schema proves it,
     so is that the key is unique and holds no NULL (`... WHERE key IS NULL LIMIT 1`,
-    `... GROUP BY key HAVING count(*) > 1 LIMIT 1`). It proves nothing of a table of PostgreSQL from which others inherit,
-    as a hypertable's chunks do: their rows are read with its own, and are under none of its indexes.
+    `... GROUP BY key HAVING count(*) > 1 LIMIT 1`). It proves nothing of a table of PostgreSQL from which others
+    inherit, as a hypertable's chunks do: their rows are read with its own, and are under none of its indexes.
 
     Into a sink that takes it, such as `SQLSink` on PostgreSQL, rows go from PostgreSQL as the text that COPY writes,
     without becoming Python values:
