@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks._common import HERE, postgres_server
 from benchmarks._report import Report
 from benchmarks._tables import postgres_source, sqlite_source
+from sqlalchemy import create_engine
 
 from resumable_sync import run_full_sync
 from resumable_sync.connectors.sql import SQLConnector
@@ -57,9 +58,15 @@ def sqlite_pair(rows: int) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def postgres_pair(rows: int) -> Iterator[tuple[str, str]]:
-    """As `sqlite_pair`, on PostgreSQL."""
+    """As `sqlite_pair`, on a PostgreSQL that is at rest: what filling it has left is done."""
     with postgres_server(durable=True) as server:
-        yield postgres_source(server, rows), server.create_database()
+        source = postgres_source(server, rows)
+        engine = create_engine(source, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for statement in ("VACUUM", "CHECKPOINT"):
+                connection.exec_driver_sql(statement)
+        engine.dispose()
+        yield source, server.create_database()
 
 
 def peaks(

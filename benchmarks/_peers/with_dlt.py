@@ -60,11 +60,13 @@ if __name__ == "__main__":
         *(["psycopg2", "sqlalchemy.dialects.postgresql"] if target != "sqlite" else ["sqlalchemy.dialects.sqlite"]),
     )
     if target == "postgres":
-        load("dlt.destinations.impl.postgres.postgres", "adbc_driver_postgresql", "adbc_driver_manager.dbapi")
+        load("dlt.destinations.impl.postgres.postgres", "adbc_driver_postgresql")
     if target == "sqlite":
         load("sqlite3", "dlt.destinations.impl.sqlalchemy.sqlalchemy_job_client")
     if target == "parquet" or "backend" in options:
         load("dlt.common.libs.pyarrow", "pyarrow.parquet", "pandas")
     if "connectorx" in options:
         load("connectorx")
+    if target == "postgres" and "parquet" in options:
+        load("adbc_driver_manager.dbapi")
     main(postgres=postgres, sqlite=sqlite, parquet=parquet)
