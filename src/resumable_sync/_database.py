@@ -18,7 +18,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
 from resumable_sync import _postgresql
-from resumable_sync._driver_errors import attribute, is_driver_error, masked_arguments
+from resumable_sync._driver_errors import is_driver_error, masked_arguments
 from resumable_sync._errors import ConfigurationError, MissingExtraError, describe_error, mask_credentials
 from resumable_sync._plain import suggestion
 
@@ -436,6 +436,6 @@ def scrub(error: BaseException) -> BaseException:
         error.hide_parameters = True
         if isinstance(error, DBAPIError) and error.orig is not None:
             scrub(error.orig)
-    elif error.args and (is_driver_error(error) or attribute(error, "diag") is not None):
+    elif error.args and is_driver_error(error):
         error.args = (*error.args[:-1], mask_credentials(masked_arguments(error)[-1]))
     return error

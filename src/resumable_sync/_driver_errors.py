@@ -55,8 +55,9 @@ def mask_values(text: str, sqlstate: object = None) -> str:
 
 
 def is_driver_error(error: BaseException) -> bool:
-    """Whether an error is one that PEP 249 has drivers raise."""
-    return any(base.__name__ in ("DatabaseError", "InterfaceError") for base in type(error).__mro__)
+    """Whether an error is one that PEP 249 has drivers raise, or has what libpq says of one."""
+    named = any(base.__name__ in ("DatabaseError", "InterfaceError") for base in type(error).__mro__)
+    return named or attribute(error, "diag") is not None
 
 
 def masked_arguments(error: BaseException) -> list[str]:

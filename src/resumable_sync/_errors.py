@@ -389,7 +389,7 @@ def describe_error(error: BaseException) -> str:
     """
     origin = attribute(error, "orig")
     driver_error = origin if isinstance(origin, BaseException) else error
-    if driver_error is not error or is_driver_error(error) or attribute(error, "diag") is not None:
+    if driver_error is not error or is_driver_error(error):
         message = ": ".join(masked_arguments(driver_error))
     else:
         message = text_of(error)

@@ -10,7 +10,10 @@ import sqlalchemy as sa
 from resumable_sync._errors import MissingExtraError
 from resumable_sync._protocols import Column
 
-__all__ = ["check_times", "columns_of", "decimals_of", "pyarrow", "stored", "uuid_texts"]
+__all__ = ["FINER", "check_times", "columns_of", "decimals_of", "pyarrow", "stored", "uuid_texts"]
+
+FINER = r"[.,]\d{6}\d*[1-9]"
+"""Finds parts of a microsecond in the text of a time, which Python drops when it reads one."""
 
 _SMALL, _MIDDLE = 16, 32
 _DIGITS_OF_64_BITS = 20

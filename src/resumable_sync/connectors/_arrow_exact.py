@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 
-from resumable_sync._arrow.columns import check_times, decimals_of, pyarrow, stored, uuid_texts
+from resumable_sync._arrow.columns import FINER, check_times, decimals_of, pyarrow, stored, uuid_texts
 from resumable_sync._errors import ConfigurationError
 
 __all__ = ["Exact", "given_types", "postgresql_types", "sqlite_types"]
@@ -25,9 +25,6 @@ _BIGGEST_WHOLE = 2.0**53
 
 _TEXTS = {"text", "integer"}
 """What SQLite's driver makes texts of without a loss; it cuts fractions beside a text to seven digits."""
-
-_FINER = r"[.,]\d{6}\d*[1-9]"
-"""Parts of a microsecond, which Python drops when it reads a time."""
 
 _PG_TYPE, _PG_MOD = b"POSTGRESQL:type", b"POSTGRESQL:typmod"
 
@@ -324,7 +321,7 @@ def _parsed(kind: Any, parse: Callable[[str], Any]) -> Convert:
             return column.cast(kind)
         except pa.ArrowException:
             pass
-        if pc.any(pc.match_substring_regex(column, _FINER)).as_py():
+        if pc.any(pc.match_substring_regex(column, FINER)).as_py():
             raise ValueError(f"column {name!r} holds a time of more than six decimals; CAST it to text in a query")
         try:
             return pa.array([None if text is None else parse(text) for text in column.to_pylist()], kind)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from resumable_sync._arrow.cast import cast_exactly, family_of
-from resumable_sync._arrow.columns import pyarrow
+from resumable_sync._arrow.columns import FINER, pyarrow
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import ArrowRows, CopyText, Format
 from resumable_sync._model import Batch
@@ -348,8 +348,7 @@ def _unzoned(value: dt.time) -> dt.time:
     return value
 
 
-# Parts of a microsecond, which fromisoformat drops without a word.
-_FINER = re.compile(r"[.,]\d{6}\d*[1-9]")
+_FINER = re.compile(FINER)
 
 
 def _of_six_decimals(text: str) -> str:
