@@ -42,15 +42,15 @@ def install(session: nox.Session, *groups: str) -> None:
 
 
 # What differs from Python to Python is in the engine and in what works on SQLite; with other versions of what is
-# imported, also what the adapters do on a server.
-ONCE_MORE = ("-m", "not crash and not kills and not once and not server")
+# imported, also what the adapters do on a server. The conformance suites do the same things in every order and size.
+ONCE_MORE = ("-m", "not crash and not kills and not once and not suite and not server")
 # What differs on a Python between the oldest and the newest one is in the engine, if anywhere.
 BETWEEN = (
-    *("-m", "not crash and not kills and not once and not server and not adapter"),
+    *("-m", "not crash and not kills and not once and not suite and not server and not adapter"),
     *(f"--ignore=tests/{name}" for name in ("cli", "connectors", "observers", "partitions", "report", "sinks")),
     *(f"--ignore=tests/{name}" for name in ("testing", "worked")),
 )
-LOWEST = ("-m", "not crash and not kills and not once and (not server or (adapter and not suite))")
+LOWEST = ("-m", "not crash and not kills and not once and not suite and (not server or adapter)")
 # All of their tests are left out by these marks: they need not even be imported.
 KILLS = tuple(f"--ignore=tests/{name}" for name in ("crash", "machine", "trouble"))
 # One more than a small machine has processors: many tests wait, for leases to end and for servers.
@@ -79,7 +79,7 @@ def tests_lowest(session: nox.Session) -> None:
     session.install("--resolution=lowest-direct", "-r", "pyproject.toml", "--all-extras", "--group=test")
     session.install("--no-deps", ".")
     # What these show does not depend on the versions of other packages.
-    ours = ("engine", "partitions", "testing", "test_cursor.py", "test_examples.py", "test_sizer.py")
+    ours = ("engine", "partitions", "report", "testing", "test_cursor.py", "test_examples.py", "test_sizer.py")
     run_pytest(session, *PARALLEL, *LOWEST, *KILLS, *(f"--ignore=tests/{name}" for name in ours))
 
 

@@ -34,7 +34,7 @@ from resumable_sync import (
 )
 from resumable_sync._lease import LeaseKeeper
 
-EXAMPLES = int(os.environ.get("RESUMABLE_SYNC_TEST_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("RESUMABLE_SYNC_TEST_EXAMPLES", "100"))
 STEPS = 50
 MAX_WORKERS = 3
 
