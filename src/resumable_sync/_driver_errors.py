@@ -5,8 +5,12 @@ before it, in English, or by the SQLSTATE; whatever else is quoted is masked.
 """
 
 import re
+from typing import Any
 
-__all__ = ["attribute", "is_driver_error", "mask_values", "masked_arguments", "text_of"]
+__all__ = ["RAISED", "attribute", "is_driver_error", "mask_values", "masked_arguments", "text_of"]
+
+RAISED = "*** (raised by a function or trigger of the database, whose words may be values)"
+"""What is shown of a message that is not the database's own."""
 
 _NAMING = {"08", "0A", "23", "25", "26", "28", "34", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57", "58"}
 """Classes of SQLSTATE in whose messages PostgreSQL quotes names."""
@@ -34,6 +38,10 @@ _SYNTAX = re.compile(
     r"(?s)((?:syntax error at or |You have .* syntax to use )?near [\"'](?:[^\W\d]\w*+)?)(.*)"
     r"([\"'](?:: syntax error| at line \d+)?)"
 )
+# Functions of the server, by which an error says where it came from: RAISE and ASSERT of PL/pgSQL, what others have.
+_RAISING = {"exec_stmt_raise", "exec_stmt_assert", "PLy_output", "do_util_elog", "pltcl_elog"}
+_SIGNALED = 1644
+"""MySQL's number for a SIGNAL that names none."""
 _NO_PARTITION = 1526
 """MySQL's number for a row that no partition takes, with the value and a SQLSTATE that tells nothing."""
 
@@ -66,6 +74,8 @@ def masked_arguments(error: BaseException) -> list[str]:
     PostgreSQL's details quote keys and whole rows, and are left out.
     """
     diag, sqlstate = attribute(error, "diag"), attribute(error, "sqlstate")
+    if _is_raised(error, diag):
+        return [*(str(argument) for argument in error.args[:-1]), RAISED]
     primary = attribute(diag, "message_primary")
     if isinstance(primary, str):
         return [mask_values(primary, sqlstate or attribute(diag, "sqlstate"))]
@@ -73,6 +83,19 @@ def masked_arguments(error: BaseException) -> list[str]:
         return [mask_values(str(error.args[0].get("M")), error.args[0].get("C"))]
     sqlstate = "22000" if error.args[:1] == (_NO_PARTITION,) else sqlstate
     return [_masked(argument, sqlstate) for argument in error.args or (text_of(error),)]
+
+
+def _is_raised(error: BaseException, diag: object) -> bool:
+    """Whether the message is of somebody's own function or trigger, as far as the database tells."""
+    first: Any = error.args[0] if error.args else None
+    by = first.get("R") if isinstance(first, dict) else attribute(diag, "source_function")  # a dict: pg8000's
+    if (isinstance(by, str) and by in _RAISING) or (isinstance(first, int) and first == _SIGNALED):
+        return True
+    if attribute(error, "sqlite_errorname") != "SQLITE_CONSTRAINT_TRIGGER":
+        return False
+    import sqlite3  # noqa: PLC0415 - whoever has such an error has it imported
+
+    return sqlite3.sqlite_version_info >= (3, 47)  # before, RAISE took nothing but a literal
 
 
 def _masked(argument: object, sqlstate: object) -> str:

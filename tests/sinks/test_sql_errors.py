@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
 from resumable_sync import OffsetConnector, run_full_sync
 from resumable_sync.connectors.sql import SQLConnector
+from resumable_sync.sinks.arrow import ArrowSink
 from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.sql import SQLJobStore
@@ -101,6 +104,59 @@ def test_values_that_mariadb_refuses(
     assert not [part for part in (*chain(caught.value), str(job.error)) if "hunter2" in part]
     if language == "en_US":
         assert "card" in str(caught.value)
+
+
+SAYING = {
+    "postgresql": "RAISE EXCEPTION 'no card %', NEW.card",
+    "postgresql check": "RAISE EXCEPTION 'no card %', NEW.card USING ERRCODE = '23514'",
+    "postgresql assert": "ASSERT false, 'no card ' || NEW.card",
+    "mariadb": "SET @said = CONCAT('no card ', NEW.card); SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = @said",
+}
+
+
+@pytest.mark.parametrize(
+    ("saying", "by_arrow"), [(one, False) for one in SAYING] + [(one, True) for one in SAYING if one != "mariadb"]
+)
+def test_what_a_trigger_says_of_a_value(
+    new_database: Callable[[str], str], caplog: Any, saying: str, *, by_arrow: bool
+) -> None:
+    kind = saying.partition(" ")[0]
+    url = new_database(kind)
+    body = f"BEGIN {SAYING[saying]}; END"
+    function = f"CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
+    guarded = "CREATE TRIGGER guard BEFORE INSERT ON cards FOR EACH ROW"
+    made(url, "CREATE TABLE cards (id bigint PRIMARY KEY, card varchar(30))")
+    if kind == "postgresql":
+        made(url, function, f"{guarded} EXECUTE FUNCTION guard()")
+    else:
+        made(url, f"{guarded} {body}")
+    caplog.set_level(logging.DEBUG, "resumable_sync")
+    uri = url.replace("+psycopg", "")
+    target: Any = ArrowSink("cards", "append", uri) if by_arrow else SQLSink("cards", "append")
+    with SQLJobStore(url) as store:
+        with pytest.raises(Exception, match="raised by a function or trigger") as caught:
+            run_full_sync("j", Cards("hunter2 secret"), target, store=store)
+        job = store.load("j")
+    assert job is not None
+    told = [*chain(caught.value), str(job), caplog.text]
+    assert [text for text in told if "hunter2" in text] == []
+
+
+def test_what_a_trigger_of_sqlite_says_is_a_literal(tmp_path: Path, monkeypatch: Any) -> None:
+    url = f"sqlite:///{tmp_path / 'target.db'}"
+    says = "BEGIN SELECT RAISE(ABORT, 'no cards here'); END"
+    made(url, "CREATE TABLE cards (id int, card text)", f"CREATE TRIGGER guard BEFORE INSERT ON cards {says}")
+
+    def sync() -> None:
+        with SQLJobStore(url) as store:
+            run_full_sync("j", Cards("hunter2"), SQLSink("cards", "append"), store=store)
+
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 46, 1))
+    with pytest.raises(IntegrityError, match="no cards here"):
+        sync()
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 47, 0))
+    with pytest.raises(IntegrityError, match="raised by a function or trigger"):
+        sync()
 
 
 @pytest.mark.parametrize("fast_path", [True, False])

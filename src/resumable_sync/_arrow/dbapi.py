@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 from uuid import UUID
 
-from resumable_sync._driver_errors import mask_values
+from resumable_sync._driver_errors import RAISED, mask_values
 from resumable_sync._errors import MissingExtraError, mask_credentials
 
 __all__ = ["ADBC", "AdbcConnection", "AdbcCursor", "adbc_dbapi", "postgresql_literal", "shown"]
@@ -29,7 +29,8 @@ _ERRORS = [
     *("NotSupportedError", "OperationalError", "ProgrammingError", "Warning"),
 ]
 _PREFIX = re.compile(r"^[A-Z_]+: (\[\w+\] )?")
-_PRIMARY = ("PG_DIAG_MESSAGE_PRIMARY", b"PG_DIAG_MESSAGE_PRIMARY")
+_BY_RAISE = re.compile(r"[^\n]* (?:RAISE|ASSERT)$", re.MULTILINE)
+"""The place where PL/pgSQL says that it was, in the words of any language: what follows are its callers."""
 
 
 def adbc_dbapi(paramstyle: str = "qmark") -> Any:
@@ -277,10 +278,15 @@ def clean(error: Any, kind: str) -> Any:
 
 def shown(error: Any) -> str:
     """Give what the server says in an error of the driver, without values; the driver itself quotes the query."""
-    details = dict(getattr(error, "details", None) or ())
-    primary = next((details[name] for name in _PRIMARY if name in details), None)
-    text = primary.decode("utf-8", "replace") if isinstance(primary, bytes) else str(error).partition("\n")[0]
+    details = {_decoded(name): _decoded(value) for name, value in getattr(error, "details", None) or ()}
+    if _BY_RAISE.match(details.get("PG_DIAG_CONTEXT", "")):
+        return RAISED
+    text = details.get("PG_DIAG_MESSAGE_PRIMARY") or str(error).partition("\n")[0]
     return mask_values(mask_credentials(_PREFIX.sub("", text)), getattr(error, "sqlstate", None))
+
+
+def _decoded(text: str | bytes) -> str:
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
 
 
 def _literals(parameters: Any) -> Any:
