@@ -258,11 +258,12 @@ class Batch(Generic[RecordT_co]):
         """Give the records as dicts by column name.
 
         Raises:
-            ValueError: If the records are tuples and the connector named no columns.
+            ValueError: If the records are tuples and the connector named no columns, or Arrow data of which Python
+                has a value not.
         """
         records: Any = self.records
         if hasattr(records, "to_pylist"):
-            return list(records.to_pylist())
+            return list(as_records(records))
         if self.columns is not None:
             columns = tuple(self.columns)
             return [
@@ -409,6 +410,16 @@ def same_cursor(one: Cursor | None, other: Cursor | None) -> bool:
 
 
 def as_records(records: Iterable[RecordT]) -> Iterator[RecordT]:
-    """Iterate over the records of a page or batch, one Python value each."""
+    """Iterate over the records of a page or batch, one Python value each.
+
+    Raises:
+        ValueError: If they are Arrow data of which Python has a value not; its text does not hold the value.
+    """
     to_pylist = getattr(records, "to_pylist", None)
-    return iter(to_pylist() if to_pylist is not None else records)
+    if to_pylist is None:
+        return iter(records)
+    try:
+        return iter(to_pylist())
+    except (ValueError, OverflowError):  # with the value in its text
+        problem = "records of Arrow hold a value that Python has not, such as parts of a microsecond"
+    raise ValueError(f"{problem}; convert it, or take them as they are (batch.records)")

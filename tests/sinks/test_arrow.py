@@ -2,7 +2,7 @@
 
 import pickle
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,6 +17,8 @@ from sqlalchemy import create_engine
 from resumable_sync import ConfigurationError, Page, registry, run_full_sync
 from resumable_sync.connectors.arrow import ArrowConnector
 from resumable_sync.sinks.arrow import ArrowSink
+from resumable_sync.sinks.files import CSVSink, JSONLinesSink
+from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.memory import MemoryJobStore
 
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -241,3 +243,63 @@ def test_from_a_connector_into_a_sink_of_arrow(postgres_url: str, made: list[Any
     difference = "(TABLE source EXCEPT TABLE target) UNION ALL (TABLE target EXCEPT TABLE source)"
     same = difference.replace("TABLE source", "SELECT id, total, u, at, note FROM source")
     assert execute(postgres_url, same.replace("TABLE target", "SELECT id, total, u, at, note FROM target")) == []
+
+
+def in_list(kind: Any, value: int) -> Any:
+    return pa.array([[value]], pa.list_(kind))
+
+
+NO_VALUES_OF_PYTHON = {
+    "24:00": in_list(pa.time64("us"), 86_400_000_000),
+    "before 00:00": in_list(pa.time32("s"), -86_399),
+    "parts of a microsecond": in_list(pa.timestamp("ns"), 1_769_860_800_000_000_001),
+    "parts of a time": in_list(pa.time64("ns"), 43_200_000_000_001),
+    "parts of a duration": in_list(pa.duration("ns"), 43_200_000_000_001),
+    "year 33658": in_list(pa.timestamp("s", "UTC"), 999_999_999_999),
+    "far": in_list(pa.timestamp("us"), 2**62),
+    "part of a day": in_list(pa.date64(), 86_400_001),
+    "in a map": pa.array([[("a", 86_400_000_000)]], pa.map_(pa.string(), pa.time64("us"))),
+    "in a struct": pa.array([{"a": [86_400_000_000]}], pa.struct([("a", pa.list_(pa.time64("us")))])),
+    "in a dictionary": pa.array([86_400_000_000], pa.time64("us")).dictionary_encode(),
+    "long": in_list(pa.duration("s"), 86_400_000_000_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", ["SQLSink", "ArrowSink", "JSONLinesSink", "CSVSink"])
+@pytest.mark.parametrize("value", NO_VALUES_OF_PYTHON)
+def test_nested_values_that_python_has_not_are_refused_without_being_told(
+    tmp_path: Path, caplog: Any, value: str, kind: str
+) -> None:
+    path = tmp_path / "target.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (x TEXT)")
+    sinks: dict[str, Callable[[], Any]] = {
+        "SQLSink": lambda: SQLSink("t", mode="append", url=f"sqlite:///{path}"),
+        "ArrowSink": lambda: ArrowSink("t", "append", f"sqlite:///{path}"),
+        "JSONLinesSink": lambda: JSONLinesSink(tmp_path / "out.jsonl"),
+        "CSVSink": lambda: CSVSink(tmp_path / "out.csv"),
+    }
+    store = MemoryJobStore()
+    source = Records(pa.table({"x": NO_VALUES_OF_PYTHON[value]}))
+    with pytest.raises(ValueError, match="column 'x'") as caught:
+        run_full_sync("j", source, sinks[kind](), store=store)
+    told = f"{caught.value!r} {store.load('j')} {caplog.text}"
+    assert [digits for digits in ("864000", "86399", "00001", "99999", "46116") if digits in told] == []
+
+
+def test_batches_as_python_values_do_not_tell_what_python_has_not() -> None:
+    source, store = Records(pa.table({"x": in_list(pa.timestamp("us"), 2**62)})), MemoryJobStore()
+    with pytest.raises(ValueError, match="a value that Python has not"):
+        run_full_sync("j", source, lambda batch: batch.dicts(), store=store)
+    assert "4611686" not in str(store.load("j"))
+
+
+def test_nested_values_that_python_has_arrive(tmp_path: Path) -> None:
+    kinds = pa.map_(pa.string(), pa.time64("ns"))
+    maps = pa.array([[("a", 86_400_000_000_000)], None, [], [("b", 5_000)]], kinds).slice(1)
+    path = tmp_path / "out.jsonl"
+    table = pa.table({"x": maps, "y": in_list(pa.timestamp("ns"), 1_000).take(pa.array([0, 0, 0]))})
+    run_full_sync("j", Records(table, table.slice(3)), JSONLinesSink(path), store=MemoryJobStore())
+    stamp = '"y":["1970-01-01T00:00:00.000001"]'
+    rows = ["null", "[]", '[["b","00:00:00.000005"]]']
+    assert path.read_text("utf-8").splitlines() == [f'{{"x":{row},{stamp}}}' for row in rows]

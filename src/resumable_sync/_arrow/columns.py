@@ -1,7 +1,6 @@
 """What the adapters that work with Arrow share: its columns as types of SQLAlchemy, and exact values of its drivers."""
 
 import contextlib
-import datetime as dt
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 from resumable_sync._errors import MissingExtraError
 from resumable_sync._protocols import Column
 
-__all__ = ["FINER", "check_times", "columns_of", "decimals_of", "pyarrow", "stored", "uuid_texts"]
+__all__ = ["FINER", "columns_of", "decimals_of", "pyarrow", "stored", "uuid_texts"]
 
 FINER = r"[.,]\d{6}\d*[1-9]"
 """Finds parts of a microsecond in the text of a time, which Python drops when it reads one."""
@@ -108,24 +107,3 @@ def stored(column: Any) -> Any:
 def uuid_texts(column: Any) -> list[str | None]:
     """Give the texts of UUIDs that are stored as their bytes."""
     return [None if value is None else str(UUID(bytes=value)) for value in column.to_pylist()]
-
-
-def check_times(name: str, column: Any) -> None:
-    """See to it that there are only times that Python has, too; an infinity comes as any other.
-
-    Raises:
-        ValueError: If there is another one.
-    """
-    import pyarrow.compute as pc  # noqa: PLC0415 - an optional package
-
-    pa, kind = pyarrow(), column.type
-    if pa.types.is_time(kind):
-        bounds = [pa.scalar(each, kind) for each in (dt.time.min, dt.time.max)]
-    else:
-        first, last = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=dt.UTC)
-        naive = pa.timestamp("us") if pa.types.is_timestamp(kind) else kind
-        bounds = [pa.scalar(each.replace(tzinfo=None), naive).cast(kind) for each in (first, last)]
-    ends = pc.min_max(column)
-    if ends["min"].is_valid and (pc.less(ends["min"], bounds[0]).as_py() or pc.greater(ends["max"], bounds[1]).as_py()):
-        msg = f"column {name!r} holds times that Python has not (infinity, before year 1, 24:00); leave them out"
-        raise ValueError(msg)

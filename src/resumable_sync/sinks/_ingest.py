@@ -12,7 +12,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 from typing_extensions import override
 
-from resumable_sync._arrow.columns import check_times, pyarrow
+from resumable_sync._arrow.columns import pyarrow
+from resumable_sync._arrow.python_values import python_times, python_values
 from resumable_sync._database import driver_cursor
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch
@@ -212,15 +213,14 @@ def _for_sqlite(target: TargetColumn, column: Any) -> Any:  # noqa: PLR0911 - a 
         return _numbers(target, column)
     if types.is_timestamp(kind):
         naive = column.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.timestamp(kind.unit)) if kind.tz else column
-        return _time_texts(target.name, naive, pa.timestamp("us"))
-    if types.is_time(kind):
-        return _time_texts(target.name, column, pa.time64("us"))
-    if types.is_date(kind):
-        return _time_texts(target.name, column, pa.date32())
+        return python_times(target.name, naive).cast(pa.string())
+    if types.is_time(kind) or types.is_date(kind):
+        return python_times(target.name, column).cast(pa.string())
     if types.is_duration(kind):
-        return _cast(target.name, column, pa.duration("us")).cast(pa.int64())
+        return python_times(target.name, column).cast(pa.int64())
     if types.is_nested(kind):
-        return pa.array([None if value is None else json_text(value) for value in column.to_pylist()], pa.string())
+        values = python_values(target.name, column)
+        return pa.array([None if value is None else json_text(value) for value in values], pa.string())
     if types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind):
         return column.cast(pa.string())
     return column.cast(pa.binary())
@@ -241,17 +241,6 @@ def _numbers(target: TargetColumn, column: Any) -> Any:
         msg = f"column {target.name!r} was given whole numbers beyond 2**53 beside fractions; declare the column TEXT"
         raise ValueError(msg)
     return pa.array(numbers, pa.int64() if whole else pa.float64())
-
-
-def _time_texts(name: str, column: Any, kind: Any) -> Any:
-    """Give the texts of times.
-
-    Raises:
-        ValueError: If one is none that Python has, too.
-    """
-    times = _cast(name, column, kind)
-    check_times(name, times)  # of others Arrow makes "<value out of range: 86400000000>"
-    return times.cast(pyarrow().string())
 
 
 def _cast(name: str, column: Any, kind: Any) -> Any:

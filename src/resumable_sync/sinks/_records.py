@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from resumable_sync._arrow.python_values import python_values
 from resumable_sync._driver_rows import DriverRows
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch
@@ -45,7 +46,7 @@ def tabulate(batch: Batch[Any], known: Sequence[str] | None) -> tuple[tuple[str,
 
 
 def _from_arrow(records: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    values = [column.to_pylist() for column in records.columns]
+    values = [python_values(name, column) for name, column in zip(records.schema.names, records.columns, strict=True)]
     return tuple(records.schema.names), list(zip(*values, strict=True))
 
 
