@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,3 +244,22 @@ def test_json_is_compared_by_structure(new_database: NewDatabase) -> None:
         rows = [{"id": 1, "j": json.dumps({"a": 1}, indent=4)}, {"id": 2, "j": "5"}]
         connection.execute(sa.text("INSERT INTO target VALUES (:id, :j)"), rows)
     assert verified(source, target).differences == (Difference(kind="different", key=(2,), columns=("j",)),)
+
+
+def test_parts_of_a_microsecond_are_compared(tmp_path: Path) -> None:
+    source, target = (f"sqlite:///{tmp_path / name}" for name in ("source.db", "target.db"))
+    declared = "(id INTEGER PRIMARY KEY, at TIMESTAMP, hour TIME)"
+    same = ("2026-01-02 03:04:05.1234567", "03:04:05.1234567")
+    for url, table in ((source, "source"), (target, "target")):
+        with opened(url) as connection:
+            connection.exec_driver_sql(f"CREATE TABLE {table} {declared}")
+            connection.exec_driver_sql(
+                f"INSERT INTO {table} VALUES (?, ?, ?)", [(number, *same) for number in range(4)]
+            )
+    with opened(target) as connection:
+        connection.exec_driver_sql("UPDATE target SET at = replace(at, ' ', 'T') || '00' WHERE id = 1")
+        connection.exec_driver_sql("UPDATE target SET at = at || '1', hour = hour || '1' WHERE id = 2")
+        connection.exec_driver_sql("UPDATE target SET at = substr(at, 1, 26), hour = substr(hour, 1, 15) WHERE id = 3")
+    columns = ("at", "hour")
+    expected = [Difference(kind="different", key=(number,), columns=columns) for number in (2, 3)]
+    assert list(verified(source, target).differences) == expected

@@ -6,6 +6,7 @@ is, and so equals only itself.
 
 import datetime as dt
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
@@ -25,6 +26,7 @@ _NAN = "NaN"  # which does not equal itself, but is the same value on both sides
 _EXACT = Context(prec=2_000)
 _SECOND = 1_000_000
 _MICROSECOND = dt.timedelta(microseconds=1)
+_FINER = re.compile(r"[.,]\d{6}(\d*[1-9])")
 _UUID_BYTES = 16
 _NUMBERS = {"boolean", "integer", "decimal", "float", "single"}
 _MOMENTS = {"datetime", "instant", "date"}
@@ -53,6 +55,7 @@ def forms(source: ColumnKind, target: ColumnKind) -> tuple[Form, Form]:
 
     - Numbers are equal by value: True is 1, -0.0 is 0, 1.50 is 1.5, NaN is NaN; rounded to what the target keeps.
     - Times with a zone are equal by instant, and to the same time in UTC without one; those without count as UTC.
+      Texts of times that have more digits than Python's are equal only with the same ones.
     - A UUID equals its text and its bytes, a timedelta its microseconds, a time of day the time since midnight.
     - JSON is equal by structure; its null equals NULL, since drivers give the same for both.
     - Text is equal by code points, up to trailing blanks where one of the columns is padded with them. It is not NULL
@@ -139,7 +142,9 @@ def _moment(source: ColumnKind, target: ColumnKind) -> Callable[[Any], Any]:
     days = (target if target.name in _MOMENTS else source).name == "date"
 
     def make(value: Any) -> Any:
+        beyond = ""
         if isinstance(value, str):
+            beyond = _beyond(value, target)
             try:
                 value = dt.datetime.fromisoformat(value)
             except ValueError:
@@ -147,7 +152,10 @@ def _moment(source: ColumnKind, target: ColumnKind) -> Callable[[Any], Any]:
         if isinstance(value, dt.datetime):
             if value.tzinfo is not None:
                 value = value.astimezone(dt.UTC).replace(tzinfo=None)
-            return value.date() if days else _cut_moment(value, target)
+            if days:
+                return value.date()
+            moment = _cut_moment(value, target)
+            return (moment, beyond) if beyond else moment
         if isinstance(value, dt.date) and not days:
             return dt.datetime(value.year, value.month, value.day)  # noqa: DTZ001 - as all of them here
         return value
@@ -163,9 +171,19 @@ def _cut_moment(value: dt.datetime, target: ColumnKind) -> Any:
         return value
 
 
-def _cut(microseconds: int, target: ColumnKind) -> int:
+def _beyond(text: str, target: ColumnKind) -> str:
+    """Give the digits of a time beyond the microsecond, which Python drops when it reads it."""
+    found = None if _cuts(target) else _FINER.search(text)
+    return "" if found is None else found[1]
+
+
+def _cuts(target: ColumnKind) -> bool:
     timed = target.name in _MOMENTS | _TIMES
-    if not timed or target.digits is None or target.digits >= 6:  # noqa: PLR2004 - Python has no more
+    return timed and target.digits is not None and target.digits < 6  # noqa: PLR2004 - Python has no more
+
+
+def _cut(microseconds: int, target: ColumnKind) -> int:
+    if target.digits is None or not _cuts(target):
         return microseconds
     step = int(10 ** (6 - target.digits))
     size = abs(microseconds) + (0 if target.truncates else step // 2)
@@ -174,16 +192,19 @@ def _cut(microseconds: int, target: ColumnKind) -> int:
 
 def _time(target: ColumnKind) -> Callable[[Any], Any]:
     def make(value: Any) -> Any:
+        beyond = ""
         if isinstance(value, str):
+            beyond = _beyond(value, target)
             try:
                 value = dt.time.fromisoformat(value)
             except ValueError:
                 return value
         if isinstance(value, dt.time):
             if value.tzinfo is not None:
-                return value.isoformat("microseconds")
+                return value.isoformat("microseconds") + beyond
             seconds = (value.hour * 60 + value.minute) * 60 + value.second
-            return _cut(seconds * _SECOND + value.microsecond, target)
+            cut = _cut(seconds * _SECOND + value.microsecond, target)
+            return (cut, beyond) if beyond else cut
         if isinstance(value, dt.timedelta):
             return _cut(value // _MICROSECOND, target)
         return value
