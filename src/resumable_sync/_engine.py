@@ -67,9 +67,9 @@ def run_full_sync(
         store: Where the job is kept. None: `SQLJobStore()` on the URL in `RESUMABLE_SYNC_STORE`, by default the SQLite
             file `resumable_sync.db` in the working directory.
         batch_size: Most records per batch, 1 to 10,000,000. May differ from call to call. None (default): as many as
-            the sink prefers, which is 5,000 for `SQLSink` and 1,000 for functions. "auto" finds, from 100 to 100,000,
-            how many the slower one of connector and sink can take in a second, and goes on with that in later attempts.
-            A job of which only the number of records is known resumes at its last whole batch (None: of 1,000; "auto":
+            suit connector and sink, which is 5,000 for `SQLSink` and 1,000 for functions. "auto" finds, from 100 to
+            100,000, how many the slower one of them can take in a second, and goes on with that in later attempts. A
+            job of which only the number of records is known resumes at its last whole batch (None: of 1,000; "auto":
             at that number).
         count: Whether to count the source beside the first batches (default True).
         if_completed: What to do with a finished job: "rerun" (default) or "skip".
@@ -83,7 +83,7 @@ def run_full_sync(
         retry: How transient errors are tried again (default `Retry()`: five tries, a minute).
         lease_ttl: Seconds until the lease of a dead process on another host ends, 0.1 or more (default 60).
         prefetch: Pages to read ahead in a thread of its own, 0 to 1,000; 0 reads in the calling thread. None (default):
-            what the connector prefers: 1 for most, 4 for COPY's text, 0 where rows of SQLite become Python values.
+            what suits connector and sink: 1 for most, 4 for COPY's text, 0 where rows of SQLite become Python values.
         max_stalled_attempts: How many attempts in a row may die without a checkpoint (default 5).
         max_runtime: Seconds after which to stop at the next batch. None (default): no limit.
         max_records: Stop after the batch that brings this attempt to so many records. None (default): no limit.

@@ -22,7 +22,7 @@ __all__ = ["as_sink", "transactional"]
 
 _MEMBERS = ("begin", "write", "complete", "transactional", "idempotent")
 _ABILITIES = ("prepare", "checkpoint", "part")
-_WISHES = ("preferred_batch_size", "known_formats")
+_WISHES = ("preferred_batch_size", "preferred_prefetch", "known_formats")
 _EXPECTED = "a sink is an object with write(batch, connection), a function f(batch), or transactional(f)"
 
 

@@ -177,8 +177,20 @@ class TestPreferences:
         ],
     )
     def test_of_a_batch(self, said: Any, preferred: dict[str, Any], size: Any) -> None:
-        pieces: Any = SimpleNamespace(options=Options(batch_size=said), sink=SimpleNamespace(**preferred))
+        options = Options(batch_size=said)
+        pieces: Any = SimpleNamespace(options=options, sink=SimpleNamespace(**preferred), connector=None)
         assert batch_size_of(pieces) == size
+
+    @pytest.mark.parametrize(
+        ("connector", "sink", "size", "pages"),
+        [(500, 5_000, 500, 500), (5_000, 500, 500, 500), (5_000, None, 1_000, 5_000), (None, 5_000, 5_000, 1)],
+    )
+    def test_both_are_asked_and_the_smaller_one_is_taken(
+        self, connector: int | None, sink: int | None, size: int, pages: int
+    ) -> None:
+        ports = [SimpleNamespace(preferred_batch_size=wish, preferred_prefetch=wish) for wish in (connector, sink)]
+        pieces: Any = SimpleNamespace(options=Options(), connector=ports[0], sink=ports[1])
+        assert (batch_size_of(pieces), prefetch_of(pieces)) == (size, pages)
 
     def test_the_unit_of_a_job_that_only_counted_is_what_it_always_was(self, retrier: Retrier) -> None:
         assert rules_of(Numbers(1), Options(batch_size=None), retrier).batch_size == 1_000
@@ -197,8 +209,9 @@ class TestPreferences:
         ],
     )
     def test_of_pages_ahead(self, said: int | None, preferred: dict[str, Any], pages: int) -> None:
-        connector: Any = SimpleNamespace(**preferred)
-        assert prefetch_of(connector, Options(prefetch=said)) == pages
+        options = Options(prefetch=said)
+        pieces: Any = SimpleNamespace(options=options, connector=SimpleNamespace(**preferred), sink=None)
+        assert prefetch_of(pieces) == pages
 
 
 TEXT, LINES = (Format(name=name, columns=("n",), types=("bigint",)) for name in ("text", "lines"))

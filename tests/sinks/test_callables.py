@@ -117,6 +117,7 @@ def test_what_it_wishes_and_takes_is_kept() -> None:
         transactional = True
         known_formats = ("known",)
         preferred_batch_size = 7
+        preferred_prefetch = 3
 
         @override
         def takes(self, format_: Format, job: Job, /) -> bool:
@@ -129,7 +130,7 @@ def test_what_it_wishes_and_takes_is_kept() -> None:
     assert sink.transactional
     assert hasattr(type(sink), "takes")
     assert [sink.takes(Format(name=name, columns=(), types=()), JOB) for name in ("known", "other")] == [True, False]
-    assert (sink.known_formats, sink.preferred_batch_size) == (("known",), 7)
+    assert (sink.known_formats, sink.preferred_batch_size, sink.preferred_prefetch) == (("known",), 7, 3)
     assert not isinstance(as_sink(Beginner()), FormattingSink)
     assert not hasattr(as_sink(Beginner()), "known_formats")
 

@@ -144,7 +144,7 @@ class Attempt(Generic[RecordT]):
             self.job.cursor,
             batch_size=size,
             first_size=first_size(whole, stalled),
-            prefetch=prefetch_of(pieces.connector, pieces.options),
+            prefetch=prefetch_of(pieces),
             retrier=pieces.reading,
             stop=pieces.stop,
         )

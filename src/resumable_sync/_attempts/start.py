@@ -128,19 +128,25 @@ def _anchored(pieces: Pieces, connector: Connector, decision: Decision) -> Decis
 
 
 def batch_size_of(pieces: Pieces) -> BatchSize:
-    """Give how many records make a batch: what the caller says, else what the sink prefers, else 1,000."""
+    """Give how many records make a batch: what the caller says, else what suits both connector and sink."""
     if pieces.options.batch_size is not None:
         return pieces.options.batch_size
-    preferred = getattr(pieces.sink, "preferred_batch_size", None)
-    return preferred if type(preferred) is int and preferred > 0 else DEFAULT_BATCH_SIZE
+    suits_sink = _wish(pieces.sink, "preferred_batch_size", 1) or DEFAULT_BATCH_SIZE
+    return min(suits_sink, _wish(pieces.connector, "preferred_batch_size", 1) or suits_sink)
 
 
-def prefetch_of(connector: Connector, options: Options) -> int:
-    """Give how many pages are read ahead: what the caller says, else what the connector prefers, else 1."""
-    if options.prefetch is not None:
-        return options.prefetch
-    preferred = getattr(connector, "preferred_prefetch", None)
-    return preferred if type(preferred) is int and preferred >= 0 else 1
+def prefetch_of(pieces: Pieces) -> int:
+    """Give how many pages are read ahead: what the caller says, else what suits both connector and sink."""
+    if pieces.options.prefetch is not None:
+        return pieces.options.prefetch
+    wishes = _wish(pieces.connector, "preferred_prefetch", 0), _wish(pieces.sink, "preferred_prefetch", 0)
+    suits_connector = 1 if wishes[0] is None else wishes[0]
+    return suits_connector if wishes[1] is None else min(wishes[1], suits_connector)
+
+
+def _wish(port: object, name: str, least: int) -> int | None:
+    wish: object = getattr(port, name, None)
+    return wish if type(wish) is int and wish >= least else None
 
 
 def starting_job(job: Job, decision: Decision, fingerprint: str | None, now: datetime) -> Job:
