@@ -48,7 +48,7 @@ def shown(rows: Sequence[Any]) -> list[str]:
 
 
 def assert_exact(make: Callable[[], SQLConnector], expected: list[tuple[Any, ...]]) -> None:
-    """Cut the reading after every page of every size, and go on with every other size in a fresh connector."""
+    """Cut the reading after pages of every size, and go on with other sizes in a fresh connector."""
     rests: dict[str, int] = {}
     with closing(make()) as connector:
         for size in SIZES:
@@ -61,8 +61,9 @@ def assert_exact(make: Callable[[], SQLConnector], expected: list[tuple[Any, ...
             assert position == len(expected)
     assert len(rests) >= len(expected)
     with closing(make()) as resumed:
-        for text, position in rests.items():
-            for size in (2, 1_000) if len(expected) < 15 else (7,):
+        few = len(expected) < 15
+        for text, position in list(rests.items())[:: 1 if few else 3]:
+            for size in (2, 1_000) if few else (7,):
                 rest = [row for page in resumed.read(decode_cursor(text), size) for row in page.records]
                 assert shown(rest) == shown(expected[position:]), text
         for offset in (0, 1, len(expected) // 2, len(expected), len(expected) + 1):
