@@ -81,9 +81,8 @@ class Connector(Protocol[ReadT_co]):
     - free what `read` opened when the iterator is closed;
     - raise `CursorError` for a cursor they cannot interpret.
 
-    They may have an attribute `preferred_prefetch`: how many pages the engine reads ahead of the sink unless the caller
-    says (1 without it; 0 where reading does not wait for anything, and a thread of its own only costs); and
-    `preferred_batch_size`: most records of a batch unless the caller says. Sinks may too; the smaller of two is taken.
+    They may have `preferred_prefetch`: most pages that are read ahead of the sink unless the caller says (1 without it;
+    0 where a thread of its own only costs) and `preferred_batch_size`. Sinks may, too; the smaller one is taken.
 
     Attributes:
         fingerprint: Identity of what is read; a cursor belongs to it. None: not checked. A mapping names its parts
@@ -220,8 +219,6 @@ class Sink(Protocol[WrittenT_contra]):
             each calls `begin` (`job.status` is `incomplete`), and the one that delivers the last letter calls
             `complete` again. Without this attribute only that one does.
         preferred_batch_size: Optional; most records of a batch unless the caller says, 1,000 where it is missing.
-        preferred_prefetch: Optional; most pages that are read ahead unless the caller says, where it is missing as the
-            connector prefers; 0 where a thread beside the sink only costs.
     """
 
     transactional: bool

@@ -103,7 +103,7 @@ class _FileSink(Sink[Any], CheckpointingSink):
     @override
     def write(self, batch: Batch[Any], connection: "Connection | None") -> None:
         def encode(state: State) -> tuple[bytes, list[str] | None]:
-            if hasattr(batch.records, "to_pylist"):
+            if hasattr(batch.records, "to_pylist") and hasattr(batch.records, "schema"):
                 check_records(batch.records)
             data, columns = self._encode(batch, state)
             return self._compress(data), columns
