@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 from typing_extensions import override
 
 from resumable_sync._database import make_engine, shown_url
-from resumable_sync._driver_errors import mask_values
+from resumable_sync._driver_errors import RAISED, mask_values
 from resumable_sync._errors import ConfigurationError, CrashLoopError, describe_error, mask_credentials
 from resumable_sync._fingerprint import fingerprint_text
 from resumable_sync.connectors.sql import SQLConnector, SQLQueryTemplate
@@ -153,7 +153,8 @@ def test_what_stands_beside_a_credential_stays(text: str, masked: str) -> None:
             'invalid byte sequence for encoding "UTF8": ***',
         ),
         ('syntax error in tsquery: "hunter2 x"', "42601", 'syntax error in tsquery: "***"'),
-        ('bad address "hunter2"', "P0001", 'bad address "***"'),
+        ("bad address hunter2", "P0001", RAISED),
+        ("bad address hunter2", "38000", RAISED),
         ("Duplicate entry 'it's hunter2' for key 'u'", "23000", "Duplicate entry '***' for key 'u'"),
         (
             "Incorrect integer value: 'a' for column 'hunter2' for column `s`.`t`.`c` at row 1",

@@ -38,10 +38,14 @@ _SYNTAX = re.compile(
     r"(?s)((?:syntax error at or |You have .* syntax to use )?near [\"'](?:[^\W\d]\w*+)?)(.*)"
     r"([\"'](?:: syntax error| at line \d+)?)"
 )
-# Functions of the server, by which an error says where it came from: RAISE and ASSERT of PL/pgSQL, what others have.
-_RAISING = {"exec_stmt_raise", "exec_stmt_assert", "PLy_output", "do_util_elog", "pltcl_elog"}
-_SIGNALED = 1644
-"""MySQL's number for a SIGNAL that names none."""
+_RAISED_BY = {"38", "P0001", "P0004"}
+"""Class and SQLSTATEs of PostgreSQL for what a function raised, in any language, unless it names another one."""
+# Where PostgreSQL says that an error came from: RAISE and ASSERT of PL/pgSQL, and what PL/Python raised.
+_RAISING = {"exec_stmt_raise", "exec_stmt_assert", "PLy_elog_impl"}
+_SIGNALED = {1642, 1643, 1644}
+"""MySQL's numbers for a SIGNAL that names none."""
+_LAST_OF_MYSQL = 6_000
+"""Greater numbers no server has of itself."""
 _NO_PARTITION = 1526
 """MySQL's number for a row that no partition takes, with the value and a SQLSTATE that tells nothing."""
 
@@ -54,6 +58,8 @@ def mask_values(text: str, sqlstate: object = None) -> str:
         sqlstate: Its SQLSTATE, where it gives one.
     """
     kind = sqlstate[:2] if isinstance(sqlstate, str) else ""
+    if kind in _RAISED_BY or sqlstate in _RAISED_BY:
+        return RAISED
     if kind in _NAMING and sqlstate not in _NAMING_AND_MORE:
         return text
     if syntax := _SYNTAX.fullmatch(text):
@@ -75,7 +81,7 @@ def masked_arguments(error: BaseException) -> list[str]:
     """
     diag, sqlstate = attribute(error, "diag"), attribute(error, "sqlstate")
     if _is_raised(error, diag):
-        return [*(str(argument) for argument in error.args[:-1]), RAISED]
+        return [*(str(argument) for argument in error.args if isinstance(argument, int)), RAISED]
     primary = attribute(diag, "message_primary")
     if isinstance(primary, str):
         return [mask_values(primary, sqlstate or attribute(diag, "sqlstate"))]
@@ -89,7 +95,9 @@ def _is_raised(error: BaseException, diag: object) -> bool:
     """Whether the message is of somebody's own function or trigger, as far as the database tells."""
     first: Any = error.args[0] if error.args else None
     by = first.get("R") if isinstance(first, dict) else attribute(diag, "source_function")  # a dict: pg8000's
-    if (isinstance(by, str) and by in _RAISING) or (isinstance(first, int) and first == _SIGNALED):
+    if isinstance(by, str) and by in _RAISING:
+        return True
+    if isinstance(first, int) and (first in _SIGNALED or first > _LAST_OF_MYSQL):
         return True
     if attribute(error, "sqlite_errorname") != "SQLITE_CONSTRAINT_TRIGGER":
         return False

@@ -17,6 +17,7 @@ import attrs
 from typing_extensions import TypeVar
 
 from resumable_sync._cursor import encode_cursor
+from resumable_sync._python_values import python_records
 
 __all__ = [
     "Action",
@@ -258,8 +259,8 @@ class Batch(Generic[RecordT_co]):
         """Give the records as dicts by column name.
 
         Raises:
-            ValueError: If the records are tuples and the connector named no columns, or Arrow data of which Python
-                has a value not.
+            ValueError: If the records are tuples and the connector named no columns, or Arrow data with a value that
+                Python has not, such as parts of a microsecond or 24:00.
         """
         records: Any = self.records
         if hasattr(records, "to_pylist"):
@@ -413,13 +414,6 @@ def as_records(records: Iterable[RecordT]) -> Iterator[RecordT]:
     """Iterate over the records of a page or batch, one Python value each.
 
     Raises:
-        ValueError: If they are Arrow data of which Python has a value not; its text does not hold the value.
+        ValueError: If they are Arrow data with a value that Python has not; its text does not hold the value.
     """
-    to_pylist = getattr(records, "to_pylist", None)
-    if to_pylist is None:
-        return iter(records)
-    try:
-        return iter(to_pylist())
-    except (ValueError, OverflowError):  # with the value in its text
-        problem = "records of Arrow hold a value that Python has not, such as parts of a microsecond"
-    raise ValueError(f"{problem}; convert it, or take them as they are (batch.records)")
+    return iter(python_records(records) if hasattr(records, "to_pylist") else records)

@@ -40,6 +40,8 @@ class _OffsetPart(ConnectorPart[RecordT], Generic[RecordT]):
 
     def __init__(self, connector: Connector[RecordT], start: int, stop: int | None) -> None:
         self._connector, self._start, self._stop = connector, start, stop
+        self.preferred_batch_size: object = getattr(connector, "preferred_batch_size", None)
+        self.preferred_prefetch: object = getattr(connector, "preferred_prefetch", None)
 
     @property
     @override

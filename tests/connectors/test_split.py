@@ -279,6 +279,15 @@ def test_an_offset_part_is_a_connector() -> None:
             list(part.read(cursor, 2))
 
 
+def test_an_offset_part_prefers_what_the_whole_prefers() -> None:
+    whole: Any = Letters(10)
+    part: Any = whole.part([0, 5])
+    assert (part.preferred_batch_size, part.preferred_prefetch) == (None, None)
+    whole.preferred_batch_size, whole.preferred_prefetch = 50, 3
+    part = whole.part([0, 5])
+    assert (part.preferred_batch_size, part.preferred_prefetch) == (50, 3)
+
+
 def test_a_source_that_nobody_can_count_is_not_split(sqlite_url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"override count\(\)"):
         Letters(None).split(3)

@@ -263,3 +263,22 @@ def test_parts_of_a_microsecond_are_compared(tmp_path: Path) -> None:
     columns = ("at", "hour")
     expected = [Difference(kind="different", key=(number,), columns=columns) for number in (2, 3)]
     assert list(verified(source, target).differences) == expected
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("kind", "declared"), [("postgresql", "timestamp"), ("mariadb", "datetime(6)")])
+def test_what_a_server_makes_of_parts_of_a_microsecond_is_equal(
+    new_database: NewDatabase, kind: str, declared: str
+) -> None:
+    source, target = new_database("sqlite"), new_database(kind)
+    texts = [f"2026-01-02 03:04:05.{digits}" for digits in ("1234563", "1234567", "9999997", "1234561")]
+    with opened(source) as connection:
+        connection.exec_driver_sql("CREATE TABLE source (id INTEGER PRIMARY KEY, at TIMESTAMP)")
+        connection.exec_driver_sql("INSERT INTO source VALUES (?, ?)", list(enumerate(texts)))
+    with opened(target) as connection:
+        connection.exec_driver_sql(f"CREATE TABLE target (id INT PRIMARY KEY, at {declared})")
+    synced(source, target, "append")
+    assert verified(source, target).ok
+    with opened(target) as connection:
+        connection.exec_driver_sql("UPDATE target SET at = '2026-01-02 03:04:05.123459' WHERE id = 1")
+    assert verified(source, target).differences == (Difference(kind="different", key=(1,), columns=("at",)),)

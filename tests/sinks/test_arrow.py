@@ -1,5 +1,6 @@
 """`ArrowSink`: exact values or a refusal, any driver whose transactions hold, and no credentials in sight."""
 
+import json
 import pickle
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from sqlalchemy import create_engine
 
@@ -20,6 +22,7 @@ from resumable_sync.sinks.arrow import ArrowSink
 from resumable_sync.sinks.files import CSVSink, JSONLinesSink
 from resumable_sync.sinks.sql import SQLSink
 from resumable_sync.stores.memory import MemoryJobStore
+from resumable_sync.stores.sql import SQLJobStore
 
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
 TYPES = {
@@ -289,7 +292,7 @@ def test_nested_values_that_python_has_not_are_refused_without_being_told(
 
 def test_batches_as_python_values_do_not_tell_what_python_has_not() -> None:
     source, store = Records(pa.table({"x": in_list(pa.timestamp("us"), 2**62)})), MemoryJobStore()
-    with pytest.raises(ValueError, match="a value that Python has not"):
+    with pytest.raises(ValueError, match="column 'x' holds times that Python has not"):
         run_full_sync("j", source, lambda batch: batch.dicts(), store=store)
     assert "4611686" not in str(store.load("j"))
 
@@ -303,3 +306,83 @@ def test_nested_values_that_python_has_arrive(tmp_path: Path) -> None:
     stamp = '"y":["1970-01-01T00:00:00.000001"]'
     rows = ["null", "[]", '[["b","00:00:00.000005"]]']
     assert path.read_text("utf-8").splitlines() == [f'{{"x":{row},{stamp}}}' for row in rows]
+
+
+class Clock(pa.ExtensionType):  # type: ignore[misc]
+    """Times with a name of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.time64("us"), "tests.clock")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, _storage: Any, _serialized: bytes) -> "Clock":
+        return cls()
+
+
+def clocks(*microseconds: int | None) -> Any:
+    return pa.ExtensionArray.from_storage(Clock(), pa.array(microseconds, pa.time64("us")))
+
+
+NOON, NONE_OF_PYTHON = 43_200_000_000, 86_400_000_000
+TIMES = pa.array([NOON, NONE_OF_PYTHON], pa.time64("us"))
+OTHER_KINDS = {
+    "run-end-encoded": lambda place: pc.run_end_encode(TIMES).slice(place, 1),
+    "dictionary": lambda place: pa.DictionaryArray.from_arrays([place], TIMES),
+    "dictionary of lists": lambda place: pa.DictionaryArray.from_arrays(
+        [place], pa.array([[NOON], [NONE_OF_PYTHON]], pa.list_(pa.time64("us")))
+    ),
+    "extension": lambda place: clocks([NOON, NONE_OF_PYTHON][place]),
+    "list of extension": lambda place: pa.ListArray.from_arrays([0, 1], clocks([NOON, NONE_OF_PYTHON][place])),
+    "union": lambda place: pa.UnionArray.from_dense(
+        pa.array([0], pa.int8()), pa.array([0], pa.int32()), [TIMES.slice(place, 1), pa.array(["x"])]
+    ),
+    "map": lambda place: pa.MapArray.from_arrays([0, 1, 2], pa.array(["a", "b"]), TIMES).slice(place, 1),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_times_of_any_kind_of_array_are_python_s_or_refused(tmp_path: Path, kind: str) -> None:
+    path, store = tmp_path / "out.jsonl", MemoryJobStore()
+    run_full_sync("j", Records(pa.table({"x": OTHER_KINDS[kind](0)})), JSONLinesSink(path), store=store)
+    assert "12:00:00" in path.read_text("utf-8")
+    with pytest.raises(ValueError, match="column 'x' holds times that Python has not"):
+        run_full_sync("k", Records(pa.table({"x": OTHER_KINDS[kind](1)})), lambda batch: batch.dicts(), store=store)
+
+
+def test_arrays_without_times_are_not_looked_into(tmp_path: Path) -> None:
+    texts = pa.array(["word", "other"])
+    lists = pa.array([["word"], ["other"]])
+    columns = {
+        "a": pa.RunEndEncodedArray.from_arrays([1, 2], texts),
+        "b": pa.DictionaryArray.from_arrays([1, 0], lists),
+        "c": pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [texts, pa.array([1, 2])]),
+        "d": pa.array([None, None], pa.map_(pa.string(), pa.time64("us"))),
+        "e": pa.array([None, None], pa.null()),
+    }
+    path = tmp_path / "out.jsonl"
+    run_full_sync("j", Records(pa.table(columns)), JSONLinesSink(path), store=MemoryJobStore())
+    assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == [
+        {"a": "word", "b": ["other"], "c": "word", "d": None, "e": None},
+        {"a": "other", "b": ["word"], "c": 2, "d": None, "e": None},
+    ]
+
+
+def test_what_python_has_not_becomes_no_dead_letter(tmp_path: Path) -> None:
+    path = tmp_path / "target.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (x TEXT)")
+    with SQLJobStore(f"sqlite:///{path}") as store:
+        with pytest.raises(ValueError, match="column 'x' holds times that Python has not"):
+            run_full_sync(
+                "j", Records(pa.table({"x": TIMES})), SQLSink("t", "append"), store=store, on_refused="dead_letter"
+            )
+        assert list(store.dead_letters("j")) == []
+
+
+def test_what_a_type_lacks_is_told_by_its_name() -> None:
+    strange = pa.array([[0]], pa.list_(pa.timestamp("us", "Nowhere/Atall")))
+    with pytest.raises(ValueError, match=r"column 'x' .*Nowhere/Atall"):
+        run_full_sync("j", Records(pa.table({"x": strange})), lambda batch: batch.dicts(), store=MemoryJobStore())

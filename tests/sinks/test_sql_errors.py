@@ -4,10 +4,11 @@ import itertools
 import logging
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import adbc_driver_sqlite.dbapi
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +20,7 @@ from resumable_sync.connectors.sql import SQLConnector
 from resumable_sync.sinks.arrow import ArrowSink
 from resumable_sync.sinks.parquet import ParquetSink
 from resumable_sync.sinks.sql import SQLSink
+from resumable_sync.stores.memory import MemoryJobStore
 from resumable_sync.stores.sql import SQLJobStore
 
 
@@ -110,36 +112,63 @@ SAYING = {
     "postgresql": "RAISE EXCEPTION 'no card %', NEW.card",
     "postgresql check": "RAISE EXCEPTION 'no card %', NEW.card USING ERRCODE = '23514'",
     "postgresql assert": "ASSERT false, 'no card ' || NEW.card",
-    "mariadb": "SET @said = CONCAT('no card ', NEW.card); SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = @said",
+    "postgresql other": "RAISE EXCEPTION 'no card %', NEW.card USING ERRCODE = '38123'",
+    "mariadb": "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = @said",
+    "mariadb absent": "SIGNAL SQLSTATE '02000' SET MESSAGE_TEXT = @said",
+    "mariadb numbered": "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = @said, MYSQL_ERRNO = 30001",
+    "sqlite": "SELECT RAISE(ABORT, 'no card ' || NEW.card)",
+    "sqlite rollback": "SELECT RAISE(ROLLBACK, 'no card ' || NEW.card)",
 }
+"""What a trigger does; by SQLite's own only the one that comes with ADBC takes more than a literal there."""
+
+
+def guarded(url: str, saying: str) -> None:
+    """Make a table that takes no cards."""
+    body, on_insert = SAYING[saying], "CREATE TRIGGER guard BEFORE INSERT ON cards FOR EACH ROW"
+    if saying.startswith("postgresql"):
+        function = f"CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; END $$"
+        statements = [function, f"{on_insert} EXECUTE FUNCTION guard()"]
+    elif saying.startswith("mariadb"):
+        statements = [f"{on_insert} BEGIN SET @said = CONCAT('no card ', NEW.card); {body}; END"]
+    else:
+        statements = [f"{on_insert} BEGIN {body}; END"]
+    made(url, "CREATE TABLE cards (id bigint PRIMARY KEY, card varchar(30))")
+    if saying.startswith("sqlite"):
+        path = url.removeprefix("sqlite:///")
+        with adbc_driver_sqlite.dbapi.connect(path, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(statements[0])
+    else:
+        made(url, *statements)
 
 
 @pytest.mark.parametrize(
-    ("saying", "by_arrow"), [(one, False) for one in SAYING] + [(one, True) for one in SAYING if one != "mariadb"]
+    ("saying", "by_arrow"),
+    [(one, False) for one in SAYING if not one.startswith("sqlite")]
+    + [(one, True) for one in SAYING if not one.startswith("mariadb")],
 )
 def test_what_a_trigger_says_of_a_value(
     new_database: Callable[[str], str], caplog: Any, saying: str, *, by_arrow: bool
 ) -> None:
-    kind = saying.partition(" ")[0]
-    url = new_database(kind)
-    body = f"BEGIN {SAYING[saying]}; END"
-    function = f"CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
-    guarded = "CREATE TRIGGER guard BEFORE INSERT ON cards FOR EACH ROW"
-    made(url, "CREATE TABLE cards (id bigint PRIMARY KEY, card varchar(30))")
-    if kind == "postgresql":
-        made(url, function, f"{guarded} EXECUTE FUNCTION guard()")
-    else:
-        made(url, f"{guarded} {body}")
+    url = new_database(saying.partition(" ")[0])
+    guarded(url, saying)
     caplog.set_level(logging.DEBUG, "resumable_sync")
     uri = url.replace("+psycopg", "")
     target: Any = ArrowSink("cards", "append", uri) if by_arrow else SQLSink("cards", "append")
-    with SQLJobStore(url) as store:
+    opened: Any = nullcontext(MemoryJobStore()) if saying.startswith("sqlite") else SQLJobStore(url)
+    with opened as store:
         with pytest.raises(Exception, match="raised by a function or trigger") as caught:
             run_full_sync("j", Cards("hunter2 secret"), target, store=store)
         job = store.load("j")
     assert job is not None
     told = [*chain(caught.value), str(job), caplog.text]
     assert [text for text in told if "hunter2" in text] == []
+
+
+def test_what_sqlite_itself_says_of_a_value_by_arrow(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'target.db'}"
+    made(url, "CREATE TABLE cards (id int, card text CHECK (card <> 'hunter2'))")
+    with pytest.raises(Exception, match="CHECK constraint failed: card"):
+        run_full_sync("j", Cards("hunter2"), ArrowSink("cards", "append", url), store=MemoryJobStore())
 
 
 def test_what_a_trigger_of_sqlite_says_is_a_literal(tmp_path: Path, monkeypatch: Any) -> None:

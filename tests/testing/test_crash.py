@@ -44,12 +44,18 @@ def _points(program: Program, every: int, *, first: int = 1, deaths: int = 1) ->
 
 
 @pytest.mark.parametrize(
-    ("options", "preferred", "largest"),
-    [({}, None, 1_000), ({}, 5_000, 5_000), ({"batch_size": None}, 5_000, 5_000), ({"batch_size": 7}, 5_000, 7)],
+    ("options", "wishes", "largest"),
+    [
+        ({}, (None, None), 1_000),
+        ({}, (None, 5_000), 5_000),
+        ({}, (500, 5_000), 500),
+        ({"batch_size": None}, (9_000, 5_000), 5_000),
+        ({"batch_size": 7}, (None, 5_000), 7),
+    ],
 )
-def test_a_batch_is_as_large_as_the_engine_makes_it(options: Any, preferred: int | None, largest: int) -> None:
-    sink = Mock(spec=[]) if preferred is None else Mock(preferred_batch_size=preferred)
-    parts = SyncParts(job_id="numbers", connector=None, sink=sink, store=None, options=options)
+def test_a_batch_is_as_large_as_the_engine_makes_it(options: Any, wishes: Any, largest: int) -> None:
+    connector, sink = (Mock(spec=[]) if wish is None else Mock(preferred_batch_size=wish) for wish in wishes)
+    parts = SyncParts(job_id="numbers", connector=connector, sink=sink, store=None, options=options)
     assert _crash._largest_batch(parts) == largest
 
 

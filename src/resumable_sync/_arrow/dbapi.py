@@ -29,8 +29,16 @@ _ERRORS = [
     *("NotSupportedError", "OperationalError", "ProgrammingError", "Warning"),
 ]
 _PREFIX = re.compile(r"^[A-Z_]+: (\[\w+\] )?")
-_BY_RAISE = re.compile(r"[^\n]* (?:RAISE|ASSERT)$", re.MULTILINE)
-"""The place where PL/pgSQL says that it was, in the words of any language: what follows are its callers."""
+_BY_RAISE = re.compile(r"[^\n]*(?:RAISE|ASSERT)")
+"""The place where PL/pgSQL says that it was, in the words of any language: the lines after it are its callers."""
+_CHANGE_FAILED = re.compile(r"(INTEGRITY: |INTERNAL: (?=failed to execute: ))(?:failed to execute: )?")
+_SQLITE_SAYS = re.compile(
+    r"(?:(?:UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed|cannot store \w+ value in)\b.*|constraint failed"
+    r"|datatype mismatch|database (?:table |schema )?is locked|database or disk is full|disk I/O error"
+    r"|attempt to write a readonly database|database disk image is malformed|unable to open database file"
+    r"|string or blob too big|out of memory|interrupted|integer overflow|database schema has changed"
+)
+"""What SQLite itself says of a change that failed; its driver does not tell that from what a trigger says."""
 
 
 def adbc_dbapi(paramstyle: str = "qmark") -> Any:
@@ -263,7 +271,7 @@ def is_lost(error: Any) -> bool:
 
 def clean(error: Any, kind: str) -> Any:
     """Give an error of the driver as it may be shown, of the same class."""
-    text = shown(error)
+    text = _shown_of_sqlite(error) if kind == "sqlite" else shown(error)
     cleaned = type(error)(
         text,
         status_code=getattr(error, "status_code", None),
@@ -283,6 +291,13 @@ def shown(error: Any) -> str:
         return RAISED
     text = details.get("PG_DIAG_MESSAGE_PRIMARY") or str(error).partition("\n")[0]
     return mask_values(mask_credentials(_PREFIX.sub("", text)), getattr(error, "sqlstate", None))
+
+
+def _shown_of_sqlite(error: Any) -> str:
+    text = str(error).partition("\n")[0]
+    change = _CHANGE_FAILED.match(text)
+    own = change is None or _SQLITE_SAYS.fullmatch(text, change.end())
+    return shown(error) if own else RAISED
 
 
 def _decoded(text: str | bytes) -> str:

@@ -26,6 +26,7 @@ _NAN = "NaN"  # which does not equal itself, but is the same value on both sides
 _EXACT = Context(prec=2_000)
 _SECOND = 1_000_000
 _MICROSECOND = dt.timedelta(microseconds=1)
+_MICROSECOND_DIGITS = 6
 _FINER = re.compile(r"[.,]\d{6}(\d*[1-9])")
 _UUID_BYTES = 16
 _NUMBERS = {"boolean", "integer", "decimal", "float", "single"}
@@ -55,7 +56,7 @@ def forms(source: ColumnKind, target: ColumnKind) -> tuple[Form, Form]:
 
     - Numbers are equal by value: True is 1, -0.0 is 0, 1.50 is 1.5, NaN is NaN; rounded to what the target keeps.
     - Times with a zone are equal by instant, and to the same time in UTC without one; those without count as UTC.
-      Texts of times that have more digits than Python's are equal only with the same ones.
+      Where the target keeps all digits of a time, those that Python has not are compared too.
     - A UUID equals its text and its bytes, a timedelta its microseconds, a time of day the time since midnight.
     - JSON is equal by structure; its null equals NULL, since drivers give the same for both.
     - Text is equal by code points, up to trailing blanks where one of the columns is padded with them. It is not NULL
@@ -144,7 +145,7 @@ def _moment(source: ColumnKind, target: ColumnKind) -> Callable[[Any], Any]:
     def make(value: Any) -> Any:
         beyond = ""
         if isinstance(value, str):
-            beyond = _beyond(value, target)
+            beyond = _beyond(value)
             try:
                 value = dt.datetime.fromisoformat(value)
             except ValueError:
@@ -152,10 +153,7 @@ def _moment(source: ColumnKind, target: ColumnKind) -> Callable[[Any], Any]:
         if isinstance(value, dt.datetime):
             if value.tzinfo is not None:
                 value = value.astimezone(dt.UTC).replace(tzinfo=None)
-            if days:
-                return value.date()
-            moment = _cut_moment(value, target)
-            return (moment, beyond) if beyond else moment
+            return value.date() if days else _cut_moment(value, beyond, target)
         if isinstance(value, dt.date) and not days:
             return dt.datetime(value.year, value.month, value.day)  # noqa: DTZ001 - as all of them here
         return value
@@ -163,29 +161,31 @@ def _moment(source: ColumnKind, target: ColumnKind) -> Callable[[Any], Any]:
     return make
 
 
-def _cut_moment(value: dt.datetime, target: ColumnKind) -> Any:
-    cut = _cut(value.microsecond, target)
+def _cut_moment(value: dt.datetime, beyond: str, target: ColumnKind) -> Any:
+    cut = _cut(value.microsecond + _rounded(beyond, target), target)
     try:
-        return value.replace(microsecond=0) + dt.timedelta(microseconds=cut)
+        moment = value.replace(microsecond=0) + dt.timedelta(microseconds=cut)
     except OverflowError:
         return value
+    return (moment, beyond) if beyond and target.digits is None else moment
 
 
-def _beyond(text: str, target: ColumnKind) -> str:
+def _beyond(text: str) -> str:
     """Give the digits of a time beyond the microsecond, which Python drops when it reads it."""
-    found = None if _cuts(target) else _FINER.search(text)
+    found = _FINER.search(text)
     return "" if found is None else found[1]
 
 
-def _cuts(target: ColumnKind) -> bool:
-    timed = target.name in _MOMENTS | _TIMES
-    return timed and target.digits is not None and target.digits < 6  # noqa: PLR2004 - Python has no more
+def _rounded(beyond: str, target: ColumnKind) -> int:
+    """Give the microsecond that a target which keeps just these makes of further digits."""
+    return int(target.digits == _MICROSECOND_DIGITS and not target.truncates and beyond[:1] >= "5")
 
 
 def _cut(microseconds: int, target: ColumnKind) -> int:
-    if target.digits is None or not _cuts(target):
+    timed = target.name in _MOMENTS | _TIMES
+    if not timed or target.digits is None or target.digits >= _MICROSECOND_DIGITS:
         return microseconds
-    step = int(10 ** (6 - target.digits))
+    step = int(10 ** (_MICROSECOND_DIGITS - target.digits))
     size = abs(microseconds) + (0 if target.truncates else step // 2)
     return (-1 if microseconds < 0 else 1) * (size // step * step)
 
@@ -194,7 +194,7 @@ def _time(target: ColumnKind) -> Callable[[Any], Any]:
     def make(value: Any) -> Any:
         beyond = ""
         if isinstance(value, str):
-            beyond = _beyond(value, target)
+            beyond = _beyond(value)
             try:
                 value = dt.time.fromisoformat(value)
             except ValueError:
@@ -203,8 +203,8 @@ def _time(target: ColumnKind) -> Callable[[Any], Any]:
             if value.tzinfo is not None:
                 return value.isoformat("microseconds") + beyond
             seconds = (value.hour * 60 + value.minute) * 60 + value.second
-            cut = _cut(seconds * _SECOND + value.microsecond, target)
-            return (cut, beyond) if beyond else cut
+            cut = _cut(seconds * _SECOND + value.microsecond + _rounded(beyond, target), target)
+            return (cut, beyond) if beyond and target.digits is None else cut
         if isinstance(value, dt.timedelta):
             return _cut(value // _MICROSECOND, target)
         return value

@@ -18,6 +18,8 @@ _SINGLE_DIGITS = 6
 """Digits of a FLOAT that MySQL sends."""
 
 _SINGLE_BITS = 24
+_MICROSECONDS = 6
+"""Digits of a fraction of a second where none are declared."""
 
 _NAMES: list[tuple[type[Type] | tuple[type[Type], ...], str]] = [
     (sa.Boolean, "boolean"),
@@ -63,7 +65,8 @@ def _mysql(kind: Any, name: str, *, truncates: bool) -> ColumnKind:
 def _postgresql(kind: Any, name: str) -> ColumnKind:
     if name in ("datetime", "time"):
         zoned = {"datetime": "instant", "time": "timetz"}[name] if kind.timezone else name
-        return ColumnKind(zoned, getattr(kind, "precision", None))
+        precision = getattr(kind, "precision", None)
+        return ColumnKind(zoned, _MICROSECONDS if precision is None else precision)
     if name == "float" and (isinstance(kind, sa.REAL) or (kind.precision or _SINGLE_BITS + 1) <= _SINGLE_BITS):
         return ColumnKind("single")
     if name == "decimal":

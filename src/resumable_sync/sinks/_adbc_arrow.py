@@ -5,8 +5,8 @@ from collections.abc import Collection
 from typing import Any
 
 from resumable_sync._arrow.columns import decimals_of, pyarrow, stored, uuid_texts
-from resumable_sync._arrow.python_values import check_times
 from resumable_sync._formats import ArrowRows
+from resumable_sync._python_values import check_times
 from resumable_sync.sinks._copy_arrow import Convert
 
 __all__ = ["AdbcReader"]

@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from typing_extensions import override
 
 from resumable_sync._arrow.columns import pyarrow
-from resumable_sync._arrow.python_values import python_times, python_values
 from resumable_sync._database import driver_cursor
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch
 from resumable_sync._protocols import Column
+from resumable_sync._python_values import python_times, python_values
 from resumable_sync.sinks._arrow_table import Tables
 from resumable_sync.sinks._kinds import affinity
 from resumable_sync.sinks._table_sink import BatchWriter

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from resumable_sync._arrow.python_values import python_values
 from resumable_sync._driver_rows import DriverRows
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._model import Batch
+from resumable_sync._python_values import python_values
 
 __all__ = ["tabulate"]
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
 
-from resumable_sync._arrow.python_values import check_records
 from resumable_sync._errors import ConfigurationError, StoreError
 from resumable_sync._model import Batch, Checkpoint, Job, as_records
 from resumable_sync._protocols import CheckpointingSink, Column, PreparingSink, Sink
@@ -103,8 +102,6 @@ class _FileSink(Sink[Any], CheckpointingSink):
     @override
     def write(self, batch: Batch[Any], connection: "Connection | None") -> None:
         def encode(state: State) -> tuple[bytes, list[str] | None]:
-            if hasattr(batch.records, "to_pylist") and hasattr(batch.records, "schema"):
-                check_records(batch.records)
             data, columns = self._encode(batch, state)
             return self._compress(data), columns
 

@@ -232,7 +232,10 @@ class _Tally:
 
 def _largest_batch(parts: SyncParts) -> int:
     """Give how many records may be open at a death, and so come again."""
-    size: Any = parts.options.get("batch_size") or getattr(parts.sink, "preferred_batch_size", DEFAULT_BATCH_SIZE)
+    size: Any = parts.options.get("batch_size")
+    if size is None:
+        suits_sink: int = getattr(parts.sink, "preferred_batch_size", DEFAULT_BATCH_SIZE)
+        return min(suits_sink, getattr(parts.connector, "preferred_batch_size", None) or suits_sink)
     return _MOST_RECORDS if size == "auto" else int(size)
 
 
