@@ -2,10 +2,13 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 __all__ = ["check_times", "python_records", "python_times", "python_values"]
+
+Doubtful: TypeAlias = Callable[[Any], bool]
+"""Whether values of an Arrow type may be none of Python's."""
 
 _REFUSALS = ValueError, OverflowError, KeyError
 """What Arrow raises for a value that it cannot give, with that in its text, and for a time zone that nobody knows."""
@@ -20,7 +23,7 @@ def python_records(records: Any) -> list[Any]:
     tabular = _is_pyarrow(records) and hasattr(records, "columns")
     columns = list(zip(records.schema.names, records.columns, strict=True)) if tabular else []
     for name, column in columns:
-        _check(name, column)
+        _check(name, column, _is_altered)
     with contextlib.suppress(*_REFUSALS):
         return list(records.to_pylist())
     for name, column in columns:
@@ -30,13 +33,13 @@ def python_records(records: Any) -> list[Any]:
 
 
 def python_values(name: str, column: Any) -> list[Any]:
-    """Give the values of a column as those of Python.
+    """Give the values of a column as those of Python alone, not of pandas, which has nanoseconds.
 
     Raises:
         ValueError: If Python has not one of them, such as parts of a microsecond, 24:00 or a year before 1; its text
             does not hold the value.
     """
-    _check(name, column)
+    _check(name, column, _is_finer)
     with contextlib.suppress(*_REFUSALS):
         values: list[Any] = column.to_pylist()
         return values
@@ -99,28 +102,32 @@ def _is_pyarrow(value: Any) -> bool:
     return any(base.__module__.startswith("pyarrow.") for base in type(value).__mro__)
 
 
-def _check(name: str, column: Any) -> None:
-    """See to it that Python has all times in a column, wherever they are in its values.
+def _is_altered(kind: Any) -> bool:
+    """Whether Arrow gives another value where Python has not that of a type, and does not refuse it."""
+    from pyarrow import types  # noqa: PLC0415 - as above
+
+    return bool(types.is_time(kind) or types.is_date64(kind))
+
+
+def _is_finer(kind: Any) -> bool:
+    """Whether it does, or gives one of pandas, of which a database drops something."""
+    return _is_altered(kind) or getattr(kind, "unit", None) == "ns"
+
+
+def _check(name: str, column: Any, doubtful: Doubtful) -> None:
+    """See to it that Python has all times of doubtful types in a column, wherever they are in its values.
 
     Raises:
         ValueError: If it has not.
     """
-    if not _is_pyarrow(column) or not _has_times(column.type):
-        return
-    for chunk in getattr(column, "chunks", [column]):
-        for times in _times_in(chunk):
-            python_times(name, times)
+    if _is_pyarrow(column) and _holds(column.type, doubtful):
+        for chunk in getattr(column, "chunks", [column]):
+            for times in _held(chunk, doubtful):
+                python_times(name, times)
 
 
-def _has_times(kind: Any) -> bool:
-    """Whether values of a type hold times that Python may not have."""
-    from pyarrow import types  # noqa: PLC0415 - as above
-
-    if types.is_duration(kind):
-        return bool(kind.unit == "ns")
-    if types.is_temporal(kind):
-        return not types.is_interval(kind)
-    return any(map(_has_times, _kinds_in(kind)))
+def _holds(kind: Any, doubtful: Doubtful) -> bool:
+    return doubtful(kind) or any(_holds(part, doubtful) for part in _kinds_in(kind))
 
 
 def _kinds_in(kind: Any) -> list[Any]:
@@ -134,15 +141,13 @@ def _kinds_in(kind: Any) -> list[Any]:
     return [kind.field(place).type for place in range(kind.num_fields)]
 
 
-def _times_in(array: Any) -> list[Any]:
-    """Give the arrays of times that an array is or holds, wherever in its values they are."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
-
-    if not _has_times(array.type):
-        return []
-    if pa.types.is_temporal(array.type):
+def _held(array: Any, doubtful: Doubtful) -> list[Any]:
+    """Give the arrays of doubtful types that an array is or holds, wherever in its values they are."""
+    if doubtful(array.type):
         return [array]
-    return [times for part in _parts_of(array) for times in _times_in(part)]
+    if not _holds(array.type, doubtful):
+        return []
+    return [held for part in _parts_of(array) for held in _held(part, doubtful)]
 
 
 def _parts_of(array: Any) -> Sequence[Any]:

@@ -292,7 +292,7 @@ def test_nested_values_that_python_has_not_are_refused_without_being_told(
 
 def test_batches_as_python_values_do_not_tell_what_python_has_not() -> None:
     source, store = Records(pa.table({"x": in_list(pa.timestamp("us"), 2**62)})), MemoryJobStore()
-    with pytest.raises(ValueError, match="column 'x' holds times that Python has not"):
+    with pytest.raises(ValueError, match=r"column 'x' .*that Python has not"):
         run_full_sync("j", source, lambda batch: batch.dicts(), store=store)
     assert "4611686" not in str(store.load("j"))
 
