@@ -73,6 +73,7 @@ MODULES = {
     "_attempts.pages": "engine",
     "_attempts.count": "engine",
     "_attempts.acquire": "engine",
+    "_attempts.early": "engine",
     "_attempts.checkpoint": "engine",
     "_attempts.unpublished": "engine",
     "_parts": "engine",

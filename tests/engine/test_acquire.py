@@ -364,12 +364,12 @@ class TestWithTheLease:
 
 
 def test_a_look_changes_nothing(store: Contested, retrier: Retrier) -> None:
-    assert look(store, "j", Rules(), retrier)[0] is None
+    assert look(store.load, "j", Rules(), retrier)[0] is None
     store.put(INTERRUPTED)
-    job, decision = look(store, "j", TOO_OLD, retrier)
+    job, decision = look(store.load, "j", TOO_OLD, retrier)
     assert (job, decision.fresh_run) == (INTERRUPTED, True)
     dead = store.acquire("j", owner="dead", ttl=60)
-    job, decision = look(store, "j", Rules(), retrier)
+    job, decision = look(store.load, "j", Rules(), retrier)
     assert job is not None
     assert (job.lease, decision.replacing, store.asked) == (dead, dead.fencing_token, [])
 

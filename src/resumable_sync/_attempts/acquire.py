@@ -1,6 +1,8 @@
 """Getting a job to work on: look, decide, acquire the lease, look again."""
 
 import logging
+from collections.abc import Callable
+from typing import TypeAlias
 
 import attrs
 
@@ -12,9 +14,12 @@ from resumable_sync._protocols import JobStore
 from resumable_sync._restart import Decision, IfHeld, Rules, decide
 from resumable_sync._retry import Retrier
 
-__all__ = ["Granted", "acquire", "give_back", "look", "take"]
+__all__ = ["Granted", "Load", "acquire", "give_back", "look", "take"]
 
 logger = logging.getLogger("resumable_sync")
+
+Load: TypeAlias = Callable[[str], Job | None]
+"""Gives a job by its id, as a store's `load` does."""
 
 WAIT_SECONDS = 0.5
 """How often a held job is looked at with `if_held="wait"`."""
@@ -38,9 +43,9 @@ class Granted:
     lease: Lease | None
 
 
-def look(store: JobStore, job_id: str, rules: Rules, retrier: Retrier) -> tuple[Job | None, Decision]:
+def look(load: Load, job_id: str, rules: Rules, retrier: Retrier) -> tuple[Job | None, Decision]:
     """Give the job as stored and what to do with it; changes nothing."""
-    job = retrier.call("load", store.load, job_id)
+    job = retrier.call("load", load, job_id)
     gone = job is not None and job.lease is not None and owner_gone(job.lease.owner)
     return job, decide(job, rules, now=utc_now(), owner_gone=gone)
 
@@ -54,25 +59,26 @@ def acquire(
     if_held: IfHeld,
     retrier: Retrier,
     stop: Stop,
+    load: Load | None = None,
 ) -> Granted:
     """Get the lease of a job, unless there is nothing to do.
 
-    The decision is made on what `load` shows, then again once the lease is ours, because another attempt may have
-    finished in between.
+    The decision is made on what `load` shows (the store's, or another one for the first look), then again once the
+    lease is ours, because another attempt may have finished in between.
 
     Raises:
         JobHeldError: If the lease is held and `if_held` is "raise".
         SourceChangedError: If the fingerprint differs and a change was not allowed.
         CrashLoopError: If too many attempts died in a row.
     """
-    first, decision = look(store, job_id, rules, retrier)
+    first, decision = look(load or store.load, job_id, rules, retrier)
     job, owner, races = first, new_owner(), 0
     while True:
         if decision.action == "held" and if_held == "wait":
             races = 0
             if stop.wait(WAIT_SECONDS):
                 return Granted(job=job, decision=decision, lease=None)
-            job, decision = look(store, job_id, rules, retrier)
+            job, decision = look(store.load, job_id, rules, retrier)
             decision = _again(job, decision, rules, first)
             continue
         if decision.action == "refuse" or (decision.action == "held" and if_held == "raise"):
@@ -86,7 +92,7 @@ def acquire(
             if races >= MAX_RACES:
                 error.job_id = error.job_id or job_id
                 raise
-            job, decision = look(store, job_id, rules, retrier)
+            job, decision = look(store.load, job_id, rules, retrier)
             decision = _again(job, decision, rules, first)
             continue
         return _decide_again(store, first, lease, rules, retrier)

@@ -2,8 +2,9 @@
 
 import attrs
 
-from resumable_sync._attempts.acquire import acquire, give_back, look
+from resumable_sync._attempts.acquire import Load, acquire, give_back, look
 from resumable_sync._attempts.attempt import Attempt
+from resumable_sync._attempts.early import EarlyLook
 from resumable_sync._attempts.pieces import Pieces
 from resumable_sync._attempts.report import annotate, log_decision, plan_of, result_of
 from resumable_sync._attempts.start import locate, offered_formats, pinned, rules_of
@@ -20,7 +21,7 @@ def plan(pieces: Pieces) -> Plan:
     """Say what `open_attempt` would do; writes nothing."""
     try:
         rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
-        job, decision = look(pieces.store, pieces.job_id, rules, pieces.retrier)
+        job, decision = look(pieces.store.load, pieces.job_id, rules, pieces.retrier)
         connector = pinned(pieces.connector, decision, pieces.retrier)
         decision = locate(pieces, connector, decision)
         offered = pieces.retrier.call("formats", offered_formats, pieces)
@@ -59,9 +60,13 @@ def open_attempt(pieces: Pieces) -> Attempt | SyncResult:
 
 
 def _open(pieces: Pieces) -> Attempt | SyncResult:
-    with pieces.stop.lifted():
-        rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
-    held = hold(pieces, rules)
+    early = EarlyLook(pieces.store, pieces.job_id, pieces.connector)
+    try:
+        with pieces.stop.lifted():
+            rules = rules_of(pieces.connector, pieces.options, pieces.retrier)
+        held = hold(pieces, rules, early.load)
+    finally:
+        early.close()
     if isinstance(held, SyncResult):
         return held
     attempt = Attempt(pieces, held.job, held.decision, held.keeper)
@@ -90,8 +95,14 @@ class Held:
     keeper: LeaseKeeper
 
 
-def hold(pieces: Pieces, rules: Rules) -> Held | SyncResult:
-    """Acquire a job and begin to renew its lease; the result, if there is nothing to do."""
+def hold(pieces: Pieces, rules: Rules, load: Load | None = None) -> Held | SyncResult:
+    """Acquire a job and begin to renew its lease; the result, if there is nothing to do.
+
+    Args:
+        pieces: What the call works with.
+        rules: What decides.
+        load: Gives the job for the first look; None: the store's.
+    """
     granted = acquire(
         pieces.store,
         pieces.job_id,
@@ -100,6 +111,7 @@ def hold(pieces: Pieces, rules: Rules) -> Held | SyncResult:
         if_held=pieces.options.if_held,
         retrier=pieces.retrier,
         stop=pieces.stop,
+        load=load,
     )
     if granted.lease is None or granted.job is None:
         return _passed_over(pieces, granted.job, granted.decision)
