@@ -1,6 +1,9 @@
 """The store is asked for the job while the connector looks its fingerprint up."""
 
+import contextlib
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -107,3 +110,19 @@ def test_a_store_that_does_not_answer_keeps_no_error_for_ever(monkeypatch: Any) 
     thread.join(SECONDS)
     assert not thread.is_alive()
     assert look.load("j") is None
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_error_is_kept_by_nobody(store: Noting, asked: bool) -> None:
+    store.fails = [StoreError("damaged")]
+    kept = weakref.ref(store.fails[0])
+    gc.disable()
+    try:
+        look = EarlyLook(store, "j", Looking())
+        if asked:
+            with contextlib.suppress(StoreError):
+                look.load("j")
+        look.close()
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -46,11 +46,17 @@ class EarlyLook:
         if thread is None:
             return self._store.load(job_id)
         thread.join()
-        if self._error is not None:
-            raise self._error
+        # Its traceback holds this object, and the connection that it happened on: only who gets it shall keep it.
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
         return self._job
 
     def close(self) -> None:
         """Wait for the thread to end, though not for ever."""
         if self._thread is not None:
             self._thread.join(PATIENCE_SECONDS)
+        self._error = None
