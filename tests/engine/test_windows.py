@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
@@ -443,6 +443,18 @@ def test_the_source_is_attached_read_only_and_not_for_longer_than_it_takes(files
                 assert {row.name for row in connection.execute(text("PRAGMA database_list"))} <= {"main", "temp"}
     engine.dispose()
     assert seen == [{"main", "temp", "resumable_sync_source"}]
+
+
+def test_the_source_is_detached_where_another_pool_was(files: Files, monkeypatch: Any) -> None:
+    # As SQLAlchemy says of a pool at the address of one that is gone, whose engine was disposed of and is there still.
+    monkeypatch.setattr(event, "contains", lambda *_: True)
+    engine = create_engine(files.url(files.target))
+    with SQLJobStore(engine) as store, closing(SQLConnector(files.url(files.source), "orders")) as connector:
+        run_full_sync("orders", connector, SQLSink("orders", "append"), store=store, batch_size=10)
+        with engine.connect() as one, engine.connect() as other:
+            for connection in (one, other):
+                assert {row.name for row in connection.execute(text("PRAGMA database_list"))} <= {"main", "temp"}
+    engine.dispose()
 
 
 def test_an_attempt_goes_on_in_another_form(files: Files) -> None:

@@ -115,7 +115,8 @@ def _attach(connection: Connection, uri: str) -> None:
         return
     detach(connection)
     pool = connection.engine.pool
-    if not event.contains(pool, "checkin", _returned):
+    # `event.contains` goes by the address of the pool, and may mean one that was there before.
+    if not any(listener is _returned for listener in pool.dispatch.checkin):
         event.listen(pool, "checkin", _returned)
     _run(connection, f"ATTACH ? AS {WINDOW_SCHEMA}", uri)
     connection.info[_ATTACHED] = uri
