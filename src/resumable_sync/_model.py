@@ -264,7 +264,7 @@ class Batch(Generic[RecordT_co]):
         """
         records: Any = self.records
         if hasattr(records, "to_pylist"):
-            return list(as_records(records))
+            return python_records(records)
         if self.columns is not None:
             columns = tuple(self.columns)
             return [

@@ -5,7 +5,10 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-__all__ = ["check_times", "python_records", "python_times", "python_values"]
+__all__ = ["FINER", "check_times", "python_records", "python_times", "python_values"]
+
+FINER = r"[.,]\d{6}(\d*[1-9])"
+"""Finds parts of a microsecond in the text of a time, which Python drops when it reads one."""
 
 Doubtful: TypeAlias = Callable[[Any], bool]
 """Whether values of an Arrow type may be none of Python's."""

@@ -9,10 +9,7 @@ import sqlalchemy as sa
 from resumable_sync._errors import MissingExtraError
 from resumable_sync._protocols import Column
 
-__all__ = ["FINER", "columns_of", "decimals_of", "pyarrow", "stored", "uuid_texts"]
-
-FINER = r"[.,]\d{6}\d*[1-9]"
-"""Finds parts of a microsecond in the text of a time, which Python drops when it reads one."""
+__all__ = ["columns_of", "decimals_of", "pyarrow", "stored", "uuid_texts"]
 
 _SMALL, _MIDDLE = 16, 32
 _DIGITS_OF_64_BITS = 20

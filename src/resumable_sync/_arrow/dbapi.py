@@ -31,7 +31,7 @@ _ERRORS = [
 _PREFIX = re.compile(r"^[A-Z_]+: (\[\w+\] )?")
 _BY_RAISE = re.compile(r"[^\n]*(?:RAISE|ASSERT)")
 """The place where PL/pgSQL says that it was, in the words of any language: the lines after it are its callers."""
-_CHANGE_FAILED = re.compile(r"(INTEGRITY: |INTERNAL: (?=failed to execute: ))(?:failed to execute: )?")
+_CHANGE_FAILED = re.compile(r"(?:[A-Z]+: failed to execute|INTEGRITY): ")
 _SQLITE_SAYS = re.compile(
     r"(?:(?:UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed|cannot store \w+ value in)\b.*|constraint failed"
     r"|datatype mismatch|database (?:table |schema )?is locked|database or disk is full|disk I/O error"

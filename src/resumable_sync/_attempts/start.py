@@ -50,6 +50,7 @@ __all__ = [
     "prefetch_of",
     "rules_of",
     "starting_job",
+    "suiting_batch_size",
 ]
 
 
@@ -131,8 +132,13 @@ def batch_size_of(pieces: Pieces) -> BatchSize:
     """Give how many records make a batch: what the caller says, else what suits both connector and sink."""
     if pieces.options.batch_size is not None:
         return pieces.options.batch_size
-    suits_sink = _wish(pieces.sink, "preferred_batch_size", 1) or DEFAULT_BATCH_SIZE
-    return min(suits_sink, _wish(pieces.connector, "preferred_batch_size", 1) or suits_sink)
+    return suiting_batch_size(pieces.connector, pieces.sink)
+
+
+def suiting_batch_size(connector: object, sink: object) -> int:
+    """Give how many records make a batch where the caller says nothing: the smaller one of two wishes."""
+    suits_sink = _wish(sink, "preferred_batch_size", 1) or DEFAULT_BATCH_SIZE
+    return min(suits_sink, _wish(connector, "preferred_batch_size", 1) or suits_sink)
 
 
 def prefetch_of(pieces: Pieces) -> int:

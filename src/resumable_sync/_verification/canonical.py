@@ -16,6 +16,7 @@ from uuid import UUID
 
 import attrs
 
+from resumable_sync._python_values import FINER
 from resumable_sync._ranges import ColumnKind
 
 __all__ = ["Form", "canonical", "forms"]
@@ -27,7 +28,7 @@ _EXACT = Context(prec=2_000)
 _SECOND = 1_000_000
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MICROSECOND_DIGITS = 6
-_FINER = re.compile(r"[.,]\d{6}(\d*[1-9])")
+_FINER = re.compile(FINER)
 _UUID_BYTES = 16
 _NUMBERS = {"boolean", "integer", "decimal", "float", "single"}
 _MOMENTS = {"datetime", "instant", "date"}

@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 
-from resumable_sync._arrow.columns import FINER, decimals_of, pyarrow, stored, uuid_texts
+from resumable_sync._arrow.columns import decimals_of, pyarrow, stored, uuid_texts
 from resumable_sync._errors import ConfigurationError
-from resumable_sync._python_values import check_times
+from resumable_sync._python_values import FINER, check_times
 
 __all__ = ["Exact", "given_types", "postgresql_types", "sqlite_types"]
 

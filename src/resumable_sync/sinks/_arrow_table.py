@@ -13,11 +13,12 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from resumable_sync._arrow.cast import cast_exactly, family_of
-from resumable_sync._arrow.columns import FINER, pyarrow
+from resumable_sync._arrow.columns import pyarrow
 from resumable_sync._errors import ConfigurationError
 from resumable_sync._formats import ArrowRows, CopyText, Format
 from resumable_sync._model import Batch
 from resumable_sync._protocols import Column
+from resumable_sync._python_values import FINER
 from resumable_sync.sinks._adbc_arrow import AdbcReader
 from resumable_sync.sinks._arrow_schema import base_of, inferred, type_of
 from resumable_sync.sinks._copy_arrow import CopyReader, reads

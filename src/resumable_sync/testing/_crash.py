@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from resumable_sync._attempts.options import DEFAULT_BATCH_SIZE
+from resumable_sync._attempts.start import suiting_batch_size
 from resumable_sync._cursor import encode_cursor
 from resumable_sync._model import Guarantee, Job, JobStatus
 from resumable_sync.testing._processes import Ended, KillAtStep, SyncParts, SyncProcess, SyncProcesses
@@ -234,8 +234,7 @@ def _largest_batch(parts: SyncParts) -> int:
     """Give how many records may be open at a death, and so come again."""
     size: Any = parts.options.get("batch_size")
     if size is None:
-        suits_sink: int = getattr(parts.sink, "preferred_batch_size", DEFAULT_BATCH_SIZE)
-        return min(suits_sink, getattr(parts.connector, "preferred_batch_size", None) or suits_sink)
+        return suiting_batch_size(parts.connector, parts.sink)
     return _MOST_RECORDS if size == "auto" else int(size)
 
 
